@@ -1,0 +1,1 @@
+"""Self-supervised contrastive learning in JAX."""

@@ -1,0 +1,204 @@
+"""From a config to the parts of a job: source, objective, optimizer, state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from contrastive_jax import optim, schedules, step
+from contrastive_jax.config import check_keys
+from contrastive_jax.data import pipeline, sources
+from contrastive_jax.models import resnet
+from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.objectives import make as make_objective
+from contrastive_jax.state import TrainState
+
+# Sources of larger images get this many pixels unless the config says more.
+_SMALL_IMAGE = 64
+
+
+class Job(NamedTuple):
+  """All that a run is made of; nothing here has touched a device yet."""
+
+  config: ml_collections.ConfigDict  # resolved
+  source: sources.Source
+  objective: Objective
+  run: Run
+  learning_rate: optax.Schedule
+  optimizer: optax.GradientTransformation
+  mesh: jax.sharding.Mesh
+  notes: tuple[str, ...]  # what was decided for the user, one line each
+
+
+def build(
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Job:
+  """Returns the parts of the job that a config describes.
+
+  Args:
+    config: as made by a file of configs/; it is copied.
+    mesh: default: all devices.
+
+  Returns:
+    The parts. Nothing is compiled yet.
+
+  Raises:
+    ValueError: the config and the data, or the config and the devices, do not
+      fit together; one sentence with both numbers.
+    FileNotFoundError: the data is not there.
+  """
+  check_keys(config)
+  mesh = step.make_mesh() if mesh is None else mesh
+  devices = mesh.size
+  if config.batch_size % devices:
+    raise ValueError(
+      f'batch size {config.batch_size} is not divisible by {devices} devices'
+    )
+  if config.mapping not in ('shard_map', 'pmap'):
+    raise ValueError(
+      f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}"
+    )
+  config = ml_collections.ConfigDict(config.to_dict())
+  source = sources.load(config.data.source)
+  split = source.train
+  if not config.data.image_size:
+    side = max(split.image_shape) if split.image_shape else _SMALL_IMAGE
+    config.data.image_size = min(side, _SMALL_IMAGE)
+  _check_normalization(config, split.channels)
+  steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)
+  total_steps = (
+    config.epochs * steps_per_epoch if config.steps is None else config.steps
+  )
+  if total_steps < 1:
+    raise ValueError(f'the run has {total_steps} steps; it needs at least 1')
+  run = Run(
+    batch_size=config.batch_size,
+    num_examples=split.size,
+    num_classes=split.num_classes,
+    channels=split.channels,
+    image_size=config.data.image_size,
+    steps_per_epoch=steps_per_epoch,
+    total_steps=total_steps,
+  )
+  objective = make_objective(config, run)
+  peak, origin = schedules.peak_learning_rate(
+    config.optimizer, config.batch_size
+  )
+  # As the official code counts them: images of the warm-up over the batch.
+  warmup_steps = round(
+    config.optimizer.warmup_epochs * split.size / config.batch_size
+  )
+  warmup = f'warm-up {warmup_steps:,} steps, then cosine to 0'
+  if warmup_steps >= total_steps:
+    warmup_steps = total_steps // 10
+    warmup = (
+      f'warm-up of {config.optimizer.warmup_epochs:g} epochs is longer than '
+      f'the run: shortened to {warmup_steps:,} steps, then cosine to 0'
+    )
+  learning_rate = schedules.warmup_cosine(
+    peak, warmup_steps=warmup_steps, total_steps=total_steps
+  )
+  stem = resnet.stem_for(config.encoder, run.image_size)
+  notes = (
+    f'data {source.name}: {split.size:,} training images'
+    + (f', {split.num_classes} classes' if split.num_classes else ', no labels')
+    + f', {run.image_size} x {run.image_size} x {split.channels}',
+    f'{stem} stem for {run.image_size} pixel images',
+    f'{origin}; {warmup}',
+    f'{total_steps:,} steps of {run.batch_size} images, {steps_per_epoch:,} '
+    f'steps an epoch',
+    f'{devices} {mesh.devices.flat[0].platform} devices in '
+    f'{jax.process_count()} processes, mapped by {config.mapping}',
+  )
+  return Job(
+    config=config,
+    source=source,
+    objective=objective,
+    run=run,
+    learning_rate=learning_rate,
+    optimizer=optim.make_optimizer(config.optimizer, learning_rate),
+    mesh=mesh,
+    notes=notes,
+  )
+
+
+def view_specs(config: ml_collections.ConfigDict) -> list[pipeline.View]:
+  """Returns the crops that the pipeline makes of each image."""
+  augment = config.augment
+  view = pipeline.View(
+    size=config.data.image_size,
+    scale=tuple(augment.crop_scale),
+    ratio=tuple(augment.crop_ratio),
+  )
+  return [view] * len(augment.blur)
+
+
+def init_state(job: Job) -> TrainState:
+  """Returns the state before the first step, on every device of the mesh."""
+
+  def init(rng):
+    init_rng, rng = jax.random.split(rng)
+    params, model_state = job.objective.init(init_rng, example_batch(job))
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      model_state=model_state,
+      opt_state=job.optimizer.init(params),
+      rng=rng,
+    )
+
+  everywhere = NamedSharding(job.mesh, P())
+  return jax.jit(init, out_shardings=everywhere)(
+    jax.random.key(job.config.seed)
+  )
+
+
+def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:
+  """Returns zeros of the shapes that an objective's batch has."""
+  side, channels = job.run.image_size, job.run.channels
+  return {
+    'views': tuple(
+      jnp.zeros((rows, view.size, view.size, channels))
+      for view in view_specs(job.config)
+    ),
+    'label': jnp.zeros((rows,), jnp.int32),
+    'id': jnp.zeros((rows,), jnp.int32),
+  }
+
+
+def train_batches(job: Job, start_step: int) -> pipeline.TrainBatches:
+  """Returns this process's batches from a step on."""
+  config = job.config
+  return pipeline.TrainBatches(
+    job.source.train,
+    view_specs(config),
+    batch_size=config.batch_size,
+    seed=config.seed,
+    start_step=start_step,
+    interpolation=config.data.interpolation,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    shuffle_buffer=config.data.shuffle_buffer,
+  )
+
+
+def _check_normalization(
+  config: ml_collections.ConfigDict, channels: int
+) -> None:
+  for field in ('mean', 'std'):
+    values = config.data[field]
+    if len(values) not in (0, channels):
+      raise ValueError(
+        f'data.{field} has {len(values)} values, the images have {channels} '
+        'channels'
+      )
+  if len(config.data.mean) != len(config.data.std):
+    raise ValueError('data.mean and data.std go together: give both or neither')
+  if np.any(np.asarray(config.data.std) == 0):
+    raise ValueError('data.std has a zero')

@@ -1,0 +1,129 @@
+"""Every field that a config may have, with its default and its unit.
+
+An experiment in `configs/` starts from `base()` and changes what it needs.
+Only primary values stand here: steps per epoch, learning rate and the like
+follow from them in code, and are printed as the sum that they came from.
+"""
+
+import difflib
+
+import ml_collections
+from ml_collections import config_dict
+
+
+def base() -> ml_collections.ConfigDict:
+  """Returns the defaults. The numbers are SimCLR's (methods: 2002.05709)."""
+  c = ml_collections.ConfigDict()
+  c.seed = 0
+  c.batch_size = 256  # images a step, over all devices
+  c.epochs = 100
+  c.steps = config_dict.placeholder(int)  # overrides epochs
+  c.mapping = 'shard_map'  # or 'pmap': the same step, mapped the older way
+
+  c.objective = ml_collections.ConfigDict()
+  c.objective.name = 'simclr'  # a module of contrastive_jax.objectives
+
+  c.encoder = ml_collections.ConfigDict(
+    dict(
+      name='resnet50',  # resnet18, 34, 50, 101, 152, 200
+      width=64,  # channels of the first stage; 128 is the papers' "2x"
+      stem='auto',  # imagenet, cifar; auto: cifar up to 64 pixels
+      norm='global',  # batch norm over the global batch, or 'ghost:32'
+      dtype='float32',  # of the computation; parameters are float32
+      zero_init_last_scale=True,
+    )
+  )
+
+  c.data = ml_collections.ConfigDict(
+    dict(
+      source='digits',  # digits, tfds:NAME, folder:PATH, idx:PATH
+      image_size=224,  # pixels
+      interpolation='bicubic',  # or bilinear
+      mean=(),  # one a channel, of [0, 1] pixels; (): left as they are
+      std=(),
+      eval_crop=0.875,  # share of the shorter side that evaluation sees
+      shuffle_buffer=50_000,  # examples; only for TFDS in sequential files
+    )
+  )
+
+  c.augment = ml_collections.ConfigDict(
+    dict(
+      crop_scale=(0.08, 1.0),  # share of the image's area
+      crop_ratio=(3 / 4, 4 / 3),
+      flip=0.5,  # probability
+      jitter=0.8,  # probability
+      strength=1.0,  # multiplies the four below
+      brightness=0.8,
+      contrast=0.8,
+      saturation=0.8,
+      hue=0.2,
+      grayscale=0.2,  # probability
+      blur=(0.5, 0.5),  # probability, one a view
+      blur_sigma=(0.1, 2.0),  # pixels
+      solarize=(0.0, 0.0),  # probability, one a view
+    )
+  )
+
+  c.optimizer = ml_collections.ConfigDict(
+    dict(
+      name='lars',  # lars, sgd, adamw
+      base_learning_rate=0.3,  # per 256 images (linear), per image (sqrt)
+      scaling='linear',  # base x batch/256, or 'sqrt': base x sqrt(batch)
+      warmup_epochs=10.0,
+      momentum=0.9,
+      nesterov=False,
+      weight_decay=1e-6,
+      decay_bias_and_norm=False,  # LARS: also adapts them
+      trust_coefficient=1e-3,
+      learning_rate_inside_momentum=True,  # SimCLR's LARS; BYOL's: False
+    )
+  )
+
+  c.checkpoint = ml_collections.ConfigDict(dict(every_steps=1000, keep=2))
+  c.log = ml_collections.ConfigDict(dict(every_steps=100))
+
+  c.evaluation = ml_collections.ConfigDict(
+    dict(
+      batch_size=256,
+      knn_k=20,
+      knn_temperature=0.07,
+      probe_epochs=100,
+      labels_per_class=10,  # of the few-label probe
+    )
+  )
+  return c
+
+
+def check_keys(config: ml_collections.ConfigDict) -> None:
+  """Refuses keys that nothing reads.
+
+  Args:
+    config: compared with `base()`; fields of `objective` belong to the
+      objective, and are not checked here.
+
+  Raises:
+    ValueError: an unknown key, with the nearest known one.
+  """
+  known, found = set(_keys(base())), set(_keys(config))
+  for key in sorted(found - known):
+    if not key.startswith('objective.'):
+      raise ValueError(unknown_key(key, known))
+  if missing := sorted(known - found):
+    raise ValueError(f'the config has no {missing[0]}: start from base()')
+
+
+def unknown_key(key: str, known: set[str]) -> str:
+  """Returns the sentence that refuses `key` and names the nearest known one."""
+  near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
+  return f'unknown config key {key!r}; did you mean {near[0]!r}?'
+
+
+def _keys(config: ml_collections.ConfigDict, prefix: str = '') -> list[str]:
+  keys = []
+  for key in config:
+    value = config[key]
+    if isinstance(value, ml_collections.ConfigDict):
+      keys += _keys(value, f'{prefix}{key}.')
+    else:
+      keys.append(f'{prefix}{key}')
+  return keys

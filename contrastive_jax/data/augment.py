@@ -1,0 +1,199 @@
+"""Random photometric augmentation, on the device, inside the training step.
+
+The host only decodes, crops and sends uint8 (`pipeline.py`); flip, colour
+jitter, grayscale, blur and solarise happen here, drawn anew for every example,
+epoch and view.
+"""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax.data import photometric
+
+
+def blur_radius(height: int) -> int:
+  """Returns the blur's radius in pixels: 11 for 224, that is 23 taps.
+
+  SimCLR and BYOL ask for a kernel of a tenth of the side and keep
+  int(size / 2). Below 20 pixels that would be no blur at all; it is 1 here, so
+  that a configured blur always blurs.
+  """
+  return max(1, height // 20)
+
+
+def example_key(
+  seed: int, epoch: jax.Array | int, example_id: jax.Array | int, view: int
+) -> jax.Array:
+  """Returns the key of everything random in one view of one example.
+
+  Args:
+    seed: of the run.
+    epoch: scalar int32.
+    example_id: scalar int32, the example's place in the data source.
+    view: 0, 1, ...
+
+  Returns:
+    A typed key, which depends on these four numbers and on nothing else.
+  """
+  key = jax.random.key(seed)
+  for number in (epoch, example_id, view):
+    key = jax.random.fold_in(key, number)
+  return key
+
+
+def skipped_operations(config: Any, channels: int) -> tuple[str, ...]:
+  """Names the configured operations that these images cannot have.
+
+  Args:
+    config: the `augment` part of the config.
+    channels: of the images.
+
+  Returns:
+    Of 'saturation', 'hue' and 'grayscale' those that are configured, if the
+    images are not RGB; otherwise none.
+  """
+  if channels == 3:
+    return ()
+  amounts = dict(_jitter_amounts(config, 3), grayscale=config.grayscale)
+  return tuple(
+    name
+    for name in ('saturation', 'hue', 'grayscale')
+    if amounts.get(name, 0) > 0
+  )
+
+
+def augment_view(
+  images: jax.Array,
+  *,
+  view: int,
+  ids: jax.Array,
+  epochs: jax.Array,
+  seed: int,
+  config: Any,
+) -> jax.Array:
+  """Draws one view of every image: flip, jitter, grayscale, blur, solarise.
+
+  Works per example, under jit, vmap, shard_map and pmap alike. An operation
+  that is configured as zero costs nothing; on images that are not RGB those
+  of `skipped_operations` are left out.
+
+  Args:
+    images: uint8 [b, H, W, C], already cropped.
+    view: 0, 1, ...; chooses the probabilities of blur and solarise.
+    ids: int32 [b], the examples' places in the data source.
+    epochs: int32 [b].
+    seed: of the run.
+    config: the `augment` part of the config; static under jit.
+
+  Returns:
+    float32 [b, H, W, C] in [0, 1].
+
+  Raises:
+    ValueError: the config has no such view, a blur without width, or the
+      images are not uint8.
+
+  Reference: SimCLR (2002.05709) appendix A; BYOL (2006.07733) appendix B.
+  """
+  for name in ('blur', 'solarize'):
+    if not 0 <= view < len(config[name]):
+      raise ValueError(
+        f'view {view} has no probability of {name}: augment.{name} has '
+        f'{len(config[name])} entries, one for each view from 0.'
+      )
+  if config.blur[view] > 0 and config.blur_sigma[0] <= 0:
+    raise ValueError(
+      f'augment.blur_sigma starts at {config.blur_sigma[0]} pixels, but has '
+      'to be above 0.'
+    )
+  if images.dtype != jnp.uint8:
+    raise ValueError(f'images are {images.dtype}, but have to be uint8.')
+
+  def augment_one(image, example_id, epoch):
+    key = example_key(seed, epoch, example_id, view)
+    image = image.astype(jnp.float32) / 255
+    return _augment(key, image, view, config)
+
+  return jax.vmap(augment_one)(images, ids, epochs)
+
+
+def _augment(key, image, view, config):
+  """The stages in SimCLR's order, each with a key of its own."""
+  flip_key, jitter_key, gray_key, blur_key, solarize_key = jax.random.split(
+    key, 5
+  )
+  height, _, channels = image.shape
+  if config.flip > 0:
+    image = photometric.flip(image, jax.random.bernoulli(flip_key, config.flip))
+  amounts = _jitter_amounts(config, channels)
+  if amounts:
+    apply_key, draw_key = jax.random.split(jitter_key)
+    draw = _draw_jitter(draw_key, amounts)
+    image = jnp.where(
+      jax.random.bernoulli(apply_key, config.jitter),
+      photometric.color_jitter(image, tuple(amounts), **draw),
+      image,
+    )
+  if config.grayscale > 0 and channels == 3:
+    image = jnp.where(
+      jax.random.bernoulli(gray_key, config.grayscale),
+      photometric.to_grayscale(image),
+      image,
+    )
+  if config.blur[view] > 0:
+    apply_key, sigma_key = jax.random.split(blur_key)
+    low, high = config.blur_sigma
+    sigma = jax.random.uniform(sigma_key, (), jnp.float32, low, high)
+    blurred = photometric.gaussian_blur(image, sigma, blur_radius(height))
+    image = jnp.where(
+      jax.random.bernoulli(apply_key, config.blur[view]),
+      # The weights sum to 1 only up to rounding.
+      jnp.clip(blurred, 0.0, 1.0),
+      image,
+    )
+  if config.solarize[view] > 0:
+    image = jnp.where(
+      jax.random.bernoulli(solarize_key, config.solarize[view]),
+      photometric.solarize(image),
+      image,
+    )
+  return image
+
+
+def _jitter_amounts(config, channels: int) -> dict[str, float]:
+  """The adjustments that do something, with the widths of their ranges."""
+  if config.jitter <= 0:
+    return {}
+  names = ['brightness', 'contrast']
+  if channels == 3:
+    names += ['saturation', 'hue']
+  amounts = {name: config.strength * config[name] for name in names}
+  return {name: amount for name, amount in amounts.items() if amount > 0}
+
+
+def _draw_jitter(key, amounts: dict[str, float]) -> dict[str, jax.Array]:
+  """Draws the arguments of `photometric.color_jitter`, all orders alike."""
+  order_key, factor_key, place_key, hue_key = jax.random.split(key, 4)
+  hue = amounts.get('hue', 0.0)
+  blends = [amount for name, amount in amounts.items() if name != 'hue']
+  # A row of the table of all orders: no sort on the device.
+  orders = list(itertools.permutations(range(len(blends))))
+  row = jax.random.randint(order_key, (), 0, len(orders), jnp.int32)
+  order = jnp.array(orders, jnp.int32)[row]
+  amount = jnp.array(blends, jnp.float32)[order]
+  return {
+    'order': order,
+    'factors': jax.random.uniform(
+      factor_key,
+      amount.shape,
+      jnp.float32,
+      jnp.maximum(0.0, 1 - amount),
+      1 + amount,
+    ),
+    'hue_place': jax.random.randint(
+      place_key, (), 0, len(blends) + 1, jnp.int32
+    ),
+    'hue_delta': jax.random.uniform(hue_key, (), jnp.float32, -hue, hue),
+  }

@@ -1,0 +1,283 @@
+"""Photometric operations on one image: float32 [H, W, C] in [0, 1].
+
+Nothing here is random (`augment.py` draws). The definitions are those of
+torchvision's ColorJitter, and of SimCLR and BYOL for the blur.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in PIL and torchvision
+
+
+def flip(image: jax.Array, flipped: jax.Array | bool) -> jax.Array:
+  """Mirrors the image left to right where `flipped` is true.
+
+  Args:
+    image: [H, W, C].
+    flipped: scalar bool.
+
+  Returns:
+    [H, W, C].
+  """
+  return jnp.where(flipped, image[:, ::-1], image)
+
+
+def adjust_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
+  """Blends the image with black: clip(factor * image).
+
+  Args:
+    image: [H, W, C] in [0, 1].
+    factor: scalar, 0 is black and 1 the image itself.
+
+  Returns:
+    [H, W, C] in [0, 1].
+
+  Reference: torchvision `adjust_brightness`; SimCLR v2 (2006.10029).
+  """
+  return _blend(image, _black(image), factor)
+
+
+def adjust_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
+  """Blends the image with its mean grey.
+
+  Args:
+    image: [H, W, C] in [0, 1]. With C = 3 the mean is that of the grayscale
+      image; with any other C, of all pixels and channels.
+    factor: scalar, 0 is the mean and 1 the image itself.
+
+  Returns:
+    [H, W, C] in [0, 1].
+
+  Reference: torchvision `adjust_contrast`.
+  """
+  return _blend(image, _mean_gray(image), factor)
+
+
+def adjust_saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:
+  """Blends the image with its grayscale version.
+
+  Args:
+    image: [H, W, 3] in [0, 1].
+    factor: scalar, 0 is grayscale and 1 the image itself.
+
+  Returns:
+    [H, W, 3] in [0, 1].
+
+  Raises:
+    ValueError: the image does not have 3 channels.
+
+  Reference: torchvision `adjust_saturation`.
+  """
+  _check_rgb(image, 'saturation')
+  return _blend(image, _gray(image), factor)
+
+
+def adjust_hue(image: jax.Array, delta: jax.Array | float) -> jax.Array:
+  """Turns the hue of HSV by `delta`; value and saturation stay.
+
+  Args:
+    image: [H, W, 3] in [0, 1].
+    delta: scalar in turns; 1/3 takes red to green.
+
+  Returns:
+    [H, W, 3] in [0, 1].
+
+  Raises:
+    ValueError: the image does not have 3 channels.
+
+  Reference: torchvision `adjust_hue`.
+  """
+  _check_rgb(image, 'hue')
+  red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+  value = jnp.maximum(jnp.maximum(red, green), blue)
+  chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+  divisor = jnp.where(chroma > 0, chroma, 1.0)
+  hue = jnp.where(
+    value == red,
+    (green - blue) / divisor,
+    jnp.where(
+      value == green,
+      2 + (blue - red) / divisor,
+      4 + (red - green) / divisor,
+    ),
+  )
+  # In sixths of a turn. A floor, as a floating-point `mod` does not vectorise.
+  turned = hue / 6 + delta
+  turned = 6 * (turned - jnp.floor(turned))
+  # How much of the chroma each channel keeps: trapezoids around its own hue.
+  share = jnp.stack(
+    [
+      jnp.abs(turned - 3) - 1,
+      2 - jnp.abs(turned - 2),
+      2 - jnp.abs(turned - 4),
+    ],
+    axis=-1,
+  )
+  share = jnp.clip(share, 0.0, 1.0)
+  return jnp.clip(value[..., None] - chroma[..., None] * (1 - share), 0.0, 1.0)
+
+
+def color_jitter(
+  image: jax.Array,
+  names: tuple[str, ...],
+  *,
+  order: jax.Array,
+  factors: jax.Array,
+  hue_place: jax.Array | int = 0,
+  hue_delta: jax.Array | float = 0.0,
+) -> jax.Array:
+  """Applies the adjustments one after the other, in an order that is data.
+
+  A choice of operation per example computes every branch for all of them. But
+  brightness, contrast and saturation are one cheap blend with another target,
+  and a factor of 1 is exactly the identity. So the hue, which is dear, is
+  computed once: blends that come after it have factor 1 before it, and the
+  other way round.
+
+  Args:
+    image: [H, W, C] in [0, 1].
+    names: the adjustments; some of 'brightness', 'contrast', 'saturation' (the
+      n blends), then perhaps 'hue'.
+    order: int32 [n], a permutation: which blend comes first, second, ...
+    factors: float32 [n], of the blends in that order.
+    hue_place: scalar int32 in [0, n], how many blends come before the hue.
+    hue_delta: scalar in turns.
+
+  Returns:
+    [H, W, C] in [0, 1].
+
+  Raises:
+    ValueError: saturation or hue of an image that does not have 3 channels.
+
+  Reference: torchvision `ColorJitter`, whose order is random too.
+  """
+  for name in ('saturation', 'hue'):
+    if name in names:
+      _check_rgb(image, name)
+  blends = tuple(name for name in names if name != 'hue')
+  if 'hue' not in names:
+    return _blend_in_order(image, blends, order, factors)
+  is_first = jnp.arange(len(blends), dtype=jnp.int32) < hue_place
+  first = jnp.where(is_first, factors, 1.0)
+  second = jnp.where(is_first, 1.0, factors)
+  image = _blend_in_order(image, blends, order, first)
+  image = adjust_hue(image, hue_delta)
+  return _blend_in_order(image, blends, order, second)
+
+
+def to_grayscale(image: jax.Array) -> jax.Array:
+  """Replaces every channel by 0.299 R + 0.587 G + 0.114 B.
+
+  Args:
+    image: [H, W, 3] in [0, 1].
+
+  Returns:
+    [H, W, 3], three equal channels.
+
+  Raises:
+    ValueError: the image does not have 3 channels.
+
+  Reference: PIL `convert('L')`; torchvision `rgb_to_grayscale`.
+  """
+  _check_rgb(image, 'grayscale')
+  return jnp.broadcast_to(_gray(image), image.shape)
+
+
+def gaussian_blur(
+  image: jax.Array, sigma: jax.Array | float, radius: int
+) -> jax.Array:
+  """Blurs with a truncated, normalised Gaussian; outside the image is zero.
+
+  Zero padding darkens the border a little, as the official SimCLR and BYOL do
+  (`SAME` convolution); PIL-based code repeats the edge instead.
+
+  The blur is two products with a banded matrix, [H, H] and [W, W]: every
+  example has its own sigma, and a convolution with a kernel per example is slow
+  on every backend.
+
+  Args:
+    image: [H, W, C].
+    sigma: scalar > 0, in pixels.
+    radius: of the kernel, in pixels; it has 2 * radius + 1 taps.
+
+  Returns:
+    [H, W, C].
+
+  Reference: SimCLR (2002.05709) appendix A; BYOL (2006.07733) appendix B.
+  """
+  height, width, _ = image.shape
+  # HIGH: the default of a TPU, bfloat16, would be as coarse as uint8.
+  image = jnp.einsum(
+    'ih,hwc->iwc', _blur_matrix(height, sigma, radius), image, precision='high'
+  )
+  return jnp.einsum(
+    'jw,hwc->hjc', _blur_matrix(width, sigma, radius), image, precision='high'
+  )
+
+
+def solarize(image: jax.Array, threshold: float = 0.5) -> jax.Array:
+  """Inverts what is at or above the threshold.
+
+  Args:
+    image: [H, W, C] in [0, 1].
+    threshold: in [0, 1]; 0.5 is PIL's 128.
+
+  Returns:
+    [H, W, C] in [0, 1].
+
+  Reference: BYOL (2006.07733) appendix B; PIL `ImageOps.solarize`.
+  """
+  return jnp.where(image >= threshold, 1 - image, image)
+
+
+def _blend_in_order(image, blends, order, factors):
+  targets = {
+    'brightness': _black,
+    'contrast': _mean_gray,
+    'saturation': _gray,
+  }
+  for place in range(len(blends)):
+    target = targets[blends[0]](image)
+    for index, name in enumerate(blends[1:], start=1):
+      target = jnp.where(order[place] == index, targets[name](image), target)
+    image = _blend(image, target, factors[place])
+  return image
+
+
+def _blend(image, target, factor):
+  return jnp.clip(factor * image + (1 - factor) * target, 0.0, 1.0)
+
+
+def _black(image):
+  return jnp.zeros_like(image)
+
+
+def _gray(image):
+  """[H, W, 1] of an RGB image; any other image as it is."""
+  if image.shape[-1] != 3:
+    return image
+  return sum(image[..., i : i + 1] * _LUMA[i] for i in range(3))
+
+
+def _mean_gray(image):
+  return jnp.mean(_gray(image))
+
+
+def _blur_matrix(side: int, sigma, radius: int):
+  """[side, side]: row i holds the kernel's weights around pixel i."""
+  taps = np.arange(-radius, radius + 1, dtype=np.float32)
+  total = jnp.sum(jnp.exp(-0.5 * jnp.square(taps / sigma)))
+  pixels = np.arange(side, dtype=np.float32)
+  distance = np.abs(pixels[:, None] - pixels[None, :])
+  weights = jnp.exp(-0.5 * jnp.square(distance / sigma))
+  return jnp.where(distance <= radius, weights, 0.0) / total
+
+
+def _check_rgb(image, operation: str):
+  if image.shape[-1] != 3:
+    raise ValueError(
+      f'{operation} needs an image of 3 channels, and this one has '
+      f'{image.shape[-1]}.'
+    )

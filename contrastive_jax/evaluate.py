@@ -1,0 +1,143 @@
+"""What is the representation worth? The same measure for every objective."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax import build, step
+from contrastive_jax.data import pipeline
+from contrastive_jax.data.sources import Split
+from contrastive_jax.evaluation import features, knn, linear
+from contrastive_jax.state import TrainState
+
+# Raw pixels of larger images are compared at this size: a probe on 224 x 224 x
+# 3 numbers would cost more than it tells.
+_PIXELS_SIZE = 32
+
+
+def evaluate(
+  job: build.Job, state: TrainState, *, untrained: TrainState
+) -> dict[str, Any]:
+  """Returns kNN and linear accuracy of pixels, untrained, trained encoder.
+
+  Args:
+    job: the parts.
+    state: whose encoder is measured.
+    untrained: the state before the first step.
+
+  Returns:
+    `rows`: a dict of metrics for each of the three; and knn_accuracy,
+    linear_accuracy and few_label_accuracy of the trained encoder. None (null)
+    where the data has no labels or no test split.
+
+  Raises:
+    RuntimeError: evaluation has moved the batch statistics.
+  """
+  before = jax.device_get(state.model_state)
+  rows = {
+    'raw pixels': _measure(job, lambda split: _pixels(job, split)),
+    'untrained encoder': _measure(job, lambda s: _features(job, untrained, s)),
+    'trained encoder': _measure(job, lambda s: _features(job, state, s)),
+  }
+  features.assert_unchanged(before, state.model_state)
+  trained = rows['trained encoder']
+  names = _metric_names(job)
+  return {
+    'rows': rows,
+    'knn_accuracy': trained[names[0]],
+    'linear_accuracy': trained[names[1]],
+    'few_label_accuracy': trained[names[2]],
+  }
+
+
+def table(summary: dict[str, Any]) -> str:
+  """Returns the rows of a summary as lines of text, in per cent."""
+  rows = summary['rows']
+  names = list(next(iter(rows.values())))
+  lines = [f'{"accuracy, %":<20}' + ''.join(f'{n:>26}' for n in names)]
+  for row, metrics in rows.items():
+    values = [
+      '-' if metrics[n] is None else f'{100 * metrics[n]:.2f}' for n in names
+    ]
+    lines.append(f'{row:<20}' + ''.join(f'{v:>26}' for v in values))
+  return '\n'.join(lines)
+
+
+def _metric_names(job: build.Job) -> tuple[str, str, str]:
+  c = job.config.evaluation
+  return (
+    knn.knn_name(c.knn_k, c.knn_temperature),
+    'linear',
+    f'linear_{c.labels_per_class}_labels_a_class',
+  )
+
+
+def _measure(
+  job: build.Job, represent: Callable[[Split], features.Rows]
+) -> dict[str, float | None]:
+  """All metrics of one representation, None without labels or test images."""
+  source, c = job.source, job.config.evaluation
+  names = _metric_names(job)
+  if job.run.num_classes is None or source.test is None:
+    return dict.fromkeys(names)
+  bank, labels, _ = represent(source.train)
+  queries, truth, _ = represent(source.test)
+  num_classes = job.run.num_classes
+  neighbours = knn.knn_accuracy(
+    bank,
+    labels,
+    queries,
+    truth,
+    num_classes=num_classes,
+    k=min(c.knn_k, len(bank)),
+    temperature=c.knn_temperature,
+  )
+  few = linear.few_labels(labels, c.labels_per_class, seed=job.config.seed)
+  accuracies = [
+    linear.linear_probe(
+      bank[chosen],
+      labels[chosen],
+      queries,
+      truth,
+      num_classes=num_classes,
+      seed=job.config.seed,
+      epochs=c.probe_epochs,
+    ).accuracy
+    for chosen in (np.arange(len(bank)), few)
+  ]
+  return dict(zip(names, (neighbours, *accuracies), strict=True))
+
+
+def _eval_batches(job: build.Job, split: Split, size: int, multiple: int):
+  data = job.config.data
+  return pipeline.eval_batches(
+    split,
+    image_size=size,
+    crop=data.eval_crop,
+    batch_size=-(-job.config.evaluation.batch_size // multiple) * multiple,
+    interpolation=data.interpolation,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
+def _pixels(job: build.Job, split: Split) -> features.Rows:
+  size = min(job.run.image_size, _PIXELS_SIZE)
+  return features.pixels(_eval_batches(job, split, size, jax.process_count()))
+
+
+def _features(job: build.Job, state: TrainState, split: Split) -> features.Rows:
+  def represent(params, model_state, images):
+    images = step.network_input(
+      images.astype(jnp.float32) / 255.0, job.config.data
+    )
+    return job.objective.features(params, model_state, images)
+
+  return features.extract(
+    jax.tree_util.Partial(represent, state.params, state.model_state),
+    _eval_batches(job, split, job.run.image_size, job.mesh.size),
+    mesh=job.mesh,
+  )

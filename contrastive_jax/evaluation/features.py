@@ -1,0 +1,225 @@
+"""Features of whole data sets, computed once and then given to every probe."""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+Batch = dict[str, np.ndarray]
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+# Batches that are under way on the devices while the host loads the next.
+_IN_FLIGHT = 2
+# Rows of each process in one gather: bounds what lies on a device at once.
+_GATHER_ROWS = 16_384
+
+# One compiled function for all calls: the parameters are arguments of it.
+_call = jax.jit(lambda features_fn, images: features_fn(images))
+
+
+def extract(
+  features_fn: Callable[[jax.Array], jax.Array],
+  batches: Iterable[Batch],
+  *,
+  mesh: Mesh | None = None,
+) -> Rows:
+  """Computes the features of every image once, whatever the device count.
+
+  Args:
+    features_fn: maps images [b, S, S, C] (as the batches have them) to
+      features [b, D]. Pass `jax.tree_util.Partial(fn, params, ...)`: the
+      parameters are then arguments of a function that is compiled once for all
+      checkpoints. A closure works too, but is compiled anew for each one, and
+      cannot hold arrays that span several processes.
+    batches: dicts of `image` [b, S, S, C], `id` [b], `label` [b] and `mask`
+      [b]; rows whose mask is False are padding and are dropped. In several
+      processes each one yields its own rows, any number of them.
+    mesh: devices over which a batch is split; b must be divisible by their
+      number. Of a mesh over several processes, each uses its own devices.
+      None: all devices of this process.
+
+  Returns:
+    Features float32 [N, D], labels int32 [N] and ids int32 [N] in the order of
+    the ids, the same in every process.
+
+  Raises:
+    ValueError: a batch that does not divide by the devices, or no rows.
+  """
+  devices = mesh.local_devices if mesh is not None else jax.local_devices()
+  local = Mesh(np.array(devices), ('data',))
+  if not isinstance(features_fn, jax.tree_util.Partial):
+    features_fn = jax.tree_util.Partial(features_fn)
+  features_fn = jax.device_put(
+    jax.tree.map(_addressable, features_fn), NamedSharding(local, P())
+  )
+
+  def computed() -> Iterator[tuple[jax.Array, Batch]]:
+    for batch in batches:
+      if len(batch['image']) % len(devices):
+        raise ValueError(
+          f'evaluation batch of {len(batch["image"])} images is not divisible '
+          f'by {len(devices)} devices'
+        )
+      images = jax.device_put(batch['image'], NamedSharding(local, P('data')))
+      yield _call(features_fn, images), batch
+
+  return _collect(computed())
+
+
+def pixels(batches: Iterable[Batch]) -> Rows:
+  """Returns raw pixels as features: the row that every encoder has to beat.
+
+  Args:
+    batches: as for `extract`; images are uint8.
+
+  Returns:
+    Flattened pixels in [0, 1], float32 [N, S*S*C]; labels and ids as `extract`.
+
+  Raises:
+    ValueError: there are no rows.
+  """
+  return _collect(
+    (np.reshape(b['image'], (len(b['image']), -1)) / np.float32(255), b)
+    for b in batches
+  )
+
+
+def assert_unchanged(before: Any, after: Any) -> None:
+  """Checks that evaluation left the model state as it was, bit for bit.
+
+  Args:
+    before: pytree of arrays, such as the batch statistics before evaluation.
+    after: the same after it.
+
+  Raises:
+    RuntimeError: names the first leaf that moved, appeared or went.
+  """
+  old, new = (
+    {
+      jax.tree_util.keystr(path): np.asarray(leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    for tree in (before, after)
+  )
+  for name in [*old, *(name for name in new if name not in old)]:
+    if name not in old or name not in new:
+      moved = f'{name} is only there {"before" if name in old else "after"} it'
+    elif old[name].shape != new[name].shape:
+      moved = f'{name} went from shape {old[name].shape} to {new[name].shape}'
+    elif old[name].dtype != new[name].dtype:
+      moved = f'{name} went from {old[name].dtype} to {new[name].dtype}'
+    elif old[name].tobytes() != new[name].tobytes():
+      moved = f'{name} moved'
+    else:
+      continue
+    raise RuntimeError(f'evaluation changed the model state: {moved}')
+
+
+def check(
+  features: np.ndarray, labels: np.ndarray, num_classes: int, name: str
+) -> None:
+  """Refuses features and labels from which no accuracy can be measured.
+
+  Args:
+    features: [N, D].
+    labels: [N], integers in [0, num_classes).
+    num_classes: number of classes.
+    name: of this part of the data, for the message.
+
+  Raises:
+    ValueError: one sentence that says what is wrong.
+  """
+  if features.ndim != 2 or not len(features):
+    raise ValueError(
+      f'{name} features have shape {features.shape}, not [N, D] with N > 0'
+    )
+  if len(labels) != len(features):
+    raise ValueError(
+      f'{name} has {len(features)} features but {len(labels)} labels'
+    )
+  missing = int(np.sum(labels == -1))
+  if missing:
+    raise ValueError(
+      f'{missing} of {len(labels)} {name} examples have no label'
+    )
+  outside = (labels < 0) | (labels >= num_classes)
+  if outside.any():
+    raise ValueError(
+      f'{name} label {labels[outside][0]} is not between 0 and '
+      f'{num_classes - 1}'
+    )
+  check_finite(features, name)
+
+
+def check_finite(features: np.ndarray, name: str) -> None:
+  """Raises ValueError that counts the rows of features [N, D] with NaN, inf."""
+  # In slices: isfinite of the whole would be a quarter of the features again.
+  broken = sum(
+    int(np.sum(~np.isfinite(features[i : i + _GATHER_ROWS]).all(axis=1)))
+    for i in range(0, len(features), _GATHER_ROWS)
+  )
+  if broken:
+    raise ValueError(
+      f'{broken} of {len(features)} {name} features contain NaN or infinity'
+    )
+
+
+def _collect(computed: Iterable[tuple[Any, Batch]]) -> Rows:
+  """Fetches (features, batch) pairs, drops padding, gathers and sorts."""
+  rows: list[Rows] = []
+  pending: collections.deque[tuple[Any, Batch]] = collections.deque()
+
+  def fetch() -> None:
+    features, batch = pending.popleft()
+    keep = np.asarray(batch['mask'], bool)
+    features = np.asarray(features, np.float32)[keep]
+    labels, ids = (
+      np.asarray(batch[k], np.int32)[keep] for k in ('label', 'id')
+    )
+    rows.append((features, labels, ids))
+
+  for item in computed:
+    pending.append(item)
+    if len(pending) > _IN_FLIGHT:
+      fetch()
+  while pending:
+    fetch()
+  if not rows:
+    raise ValueError('there are no images to compute features of')
+  features, labels, ids = (np.concatenate(part) for part in zip(*rows))
+  if jax.process_count() > 1:
+    features, labels, ids = _gather((features, labels, ids))
+  if not len(ids):
+    raise ValueError('there are no images to compute features of')
+  order = np.argsort(ids, kind='stable')
+  return features[order], labels[order], ids[order]
+
+
+def _gather(local: Rows) -> Rows:
+  """Concatenates the rows of all processes, slice by slice."""
+  counts = multihost_utils.process_allgather(np.array([len(local[0])]))
+  counts = np.ravel(counts)
+  parts: list[list[np.ndarray]] = [[], [], []]
+  for start in range(0, int(counts.max()), _GATHER_ROWS):
+    # Every process must offer the same shape: rows it lacks are padding.
+    size = min(_GATHER_ROWS, int(counts.max()) - start)
+    present = np.arange(start, start + size) < counts[:, None]
+    for array, out in zip(local, parts):
+      padded = np.zeros((size, *array.shape[1:]), array.dtype)
+      piece = array[start : start + size]
+      padded[: len(piece)] = piece
+      out.append(multihost_utils.process_allgather(padded)[present])
+  features, labels, ids = (np.concatenate(part) for part in parts)
+  return features, labels, ids
+
+
+def _addressable(leaf: Any) -> Any:
+  """Returns this process's copy of a replicated array of all processes."""
+  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+    return leaf.addressable_data(0)
+  return leaf

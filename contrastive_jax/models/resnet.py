@@ -1,0 +1,233 @@
+"""ResNet, post-activation, with the stride in the 3x3 convolution (v1.5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax.models import normalization
+
+# Block, and blocks in each stage.
+_SIZES = {
+  'resnet18': ('basic', (2, 2, 2, 2)),
+  'resnet34': ('basic', (3, 4, 6, 3)),
+  'resnet50': ('bottleneck', (3, 4, 6, 3)),
+  'resnet101': ('bottleneck', (3, 4, 23, 3)),
+  'resnet152': ('bottleneck', (3, 8, 36, 3)),
+  'resnet200': ('bottleneck', (3, 24, 36, 3)),
+}
+_TINY = ('basic', (1, 1))  # '_tiny': compiles fast, for tests
+
+# What the official SimCLR code takes (tf2/resnet.py, VarianceScaling's
+# defaults): a truncated normal of variance 1 / fan_in, not He's 2 / fan_out.
+_KERNEL_INIT = nn.initializers.lecun_normal()
+
+
+class _Conv(nn.Module):
+  """A convolution without bias, padded by (size - 1) / 2 on each side."""
+
+  features: int
+  size: int
+  stride: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x):
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', _KERNEL_INIT, shape, jnp.float32)
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    if self.size == 1:
+      # XLA:CPU takes 1.5 to 3 times as long for it as a convolution; a product
+      # is as good on TPU and GPU.
+      return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+    # Symmetric, as in torchvision: 'SAME' pads strided ones otherwise.
+    pad = (self.size // 2, self.size // 2)
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      window_strides=(self.stride, self.stride),
+      padding=(pad, pad),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+
+class _Block(nn.Module):
+  """A residual block, basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1)."""
+
+  kind: str
+  width: int
+  stride: int
+  norm_group: int | None
+  dtype: jnp.dtype
+  zero_init_last_scale: bool
+
+  @nn.compact
+  def __call__(self, x, **mode):
+    # Kernel size, stride, channels.
+    if self.kind == 'basic':
+      layers = [(3, self.stride, self.width), (3, 1, self.width)]
+    else:
+      layers = [
+        (1, 1, self.width),
+        (3, self.stride, self.width),
+        (1, 1, 4 * self.width),
+      ]
+    y = x
+    for i, (size, stride, features) in enumerate(layers, start=1):
+      y = _Conv(features, size, stride, self.dtype, name=f'conv{i}')(y)
+      last = i == len(layers)
+      zero = last and self.zero_init_last_scale
+      y = normalization.BatchNorm(
+        group=self.norm_group,
+        scale_init=nn.initializers.zeros if zero else nn.initializers.ones,
+        name=f'norm{i}',
+      )(y, **mode)
+      if not last:
+        y = nn.relu(y)
+    if x.shape != y.shape:
+      conv = _Conv(
+        y.shape[-1], 1, self.stride, self.dtype, name='shortcut_conv'
+      )
+      norm = normalization.BatchNorm(
+        group=self.norm_group, name='shortcut_norm'
+      )
+      x = norm(conv(x), **mode)
+    return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+  """Images to features: a residual network without a classifier.
+
+  All convolution kernels, 1x1 too, are stored as [height, width, in, out].
+
+  Attributes:
+    stage_sizes: Blocks in each stage; a stage has twice the channels and half
+      the resolution of the one before.
+    block: 'basic' or 'bottleneck'.
+    width: Channels of the stem and the first stage; 64 is the standard.
+    stem: 'imagenet' (7x7, stride 2, max-pool) or 'cifar' (3x3, stride 1).
+    norm_group: `group` of `normalization.BatchNorm`.
+    dtype: Of the computation; parameters and features are float32.
+    zero_init_last_scale: Whether each block begins as its shortcut (Goyal et
+      al. 2017, 1706.02677, section 5.1).
+  """
+
+  stage_sizes: Sequence[int]
+  block: str
+  width: int = 64
+  stem: str = 'imagenet'
+  norm_group: int | None = None
+  dtype: jnp.dtype = jnp.float32
+  zero_init_last_scale: bool = True
+
+  @property
+  def features(self) -> int:
+    """Channels of the output."""
+    last = self.width * 2 ** (len(self.stage_sizes) - 1)
+    return last if self.block == 'basic' else 4 * last
+
+  @nn.compact
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool,
+    axis_name: str | None = None,
+    views: int = 1,
+  ) -> jax.Array:
+    """Computes the features of images, averaged over positions.
+
+    Args:
+      images: [b, H, W, C], floats; any number of channels.
+      train: See `normalization.BatchNorm`, also for axis_name and views.
+      axis_name: The mapped axis of the devices; None for one device.
+      views: Equal consecutive segments of the batch axis.
+
+    Returns:
+      [b, features], float32.
+
+    Reference: He et al. 2015 (1512.03385); the stems: Chen et al. 2020
+    (2002.05709), appendix B.9.
+    """
+    mode: Any = dict(train=train, axis_name=axis_name, views=views)
+    size, stride = (7, 2) if self.stem == 'imagenet' else (3, 1)
+    x = _Conv(self.width, size, stride, self.dtype, name='stem_conv')(images)
+    x = normalization.BatchNorm(group=self.norm_group, name='stem_norm')(
+      x, **mode
+    )
+    x = nn.relu(x)
+    if self.stem == 'imagenet':
+      pad: Any = ((1, 1), (1, 1))  # Flax declares a str
+      x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=pad)
+    for stage, blocks in enumerate(self.stage_sizes):
+      for i in range(blocks):
+        x = _Block(
+          kind=self.block,
+          width=self.width * 2**stage,
+          stride=2 if stage > 0 and i == 0 else 1,
+          norm_group=self.norm_group,
+          dtype=self.dtype,
+          zero_init_last_scale=self.zero_init_last_scale,
+          name=f'stage{stage + 1}_block{i + 1}',
+        )(x, **mode)
+    return x.astype(jnp.float32).mean((1, 2))
+
+
+def stem_for(config: Any, image_size: int) -> str:
+  """Chooses the stem.
+
+  Args:
+    config: The config's `encoder`; its `stem` is 'imagenet', 'cifar' or 'auto'.
+    image_size: Pixels of a side.
+
+  Returns:
+    'imagenet' or 'cifar'; 'auto' is 'cifar' up to 64 pixels.
+
+  Raises:
+    ValueError: for an unknown stem.
+  """
+  if config.stem == 'auto':
+    return 'cifar' if image_size <= 64 else 'imagenet'
+  if config.stem not in ('imagenet', 'cifar'):
+    raise ValueError(
+      f"encoder.stem '{config.stem}' is unknown: imagenet, cifar, auto."
+    )
+  return config.stem
+
+
+def make_encoder(config: Any, image_size: int) -> ResNet:
+  """Builds the encoder that a config describes.
+
+  Args:
+    config: The config's `encoder`.
+    image_size: Pixels of a side, for the stem.
+
+  Returns:
+    A ResNet, whose parameters do not exist yet.
+
+  Raises:
+    ValueError: for an unknown name, stem, norm or dtype, or a width below 1.
+  """
+  sizes = _TINY if config.name == '_tiny' else _SIZES.get(config.name)
+  if sizes is None:
+    raise ValueError(
+      f"encoder.name '{config.name}' is unknown: {', '.join(_SIZES)}."
+    )
+  if config.dtype not in ('float32', 'bfloat16'):
+    raise ValueError(
+      f"encoder.dtype '{config.dtype}' is unknown: float32, bfloat16."
+    )
+  if config.width < 1:
+    raise ValueError(f'encoder.width is {config.width}: it must be at least 1.')
+  block, stage_sizes = sizes
+  return ResNet(
+    stage_sizes=stage_sizes,
+    block=block,
+    width=config.width,
+    stem=stem_for(config, image_size),
+    norm_group=normalization.parse_norm(config.norm),
+    dtype=jnp.dtype(config.dtype),
+    zero_init_last_scale=config.zero_init_last_scale,
+  )

@@ -1,0 +1,79 @@
+"""Objectives, one module each, found by name: `config.objective.name`.
+
+A module has one function, `make(config, run) -> Objective`. Adding an
+objective is adding a file; nothing here or in the loop knows their names.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+
+class Run(NamedTuple):
+  """What an objective may want to know of the run around it."""
+
+  batch_size: int  # global
+  num_examples: int
+  num_classes: int | None  # None: no labels
+  channels: int
+  image_size: int
+  steps_per_epoch: int
+  total_steps: int
+
+
+class Objective(NamedTuple):
+  """Pure functions; `batch` is one replica's, with leaves of b rows.
+
+  Attributes:
+    init: (rng, batch) -> (params, model_state). Trained parameters, and
+      everything else that lives.
+    loss: (params, model_state, batch, *, rng, step, axis_name) -> (loss,
+      (model_state, metrics)). This replica's loss: its mean over the replicas
+      is the loss of the whole batch.
+    after_update: (params, model_state, step) -> model_state. Moving averages
+      and the like, after the optimizer's update.
+    chance: batch_size -> the loss of an encoder that knows nothing.
+    features: (params, model_state, images) -> [b, d]. The frozen encoder.
+
+  The batch of `init` and `loss` is a dict: 'views', a tuple of float32
+  [b, side, side, channels]; 'label' int32 [b], -1 where there is none; 'id'
+  int32 [b], the examples' numbers in the training set.
+  """
+
+  init: Callable[..., tuple[Any, Any]]
+  loss: Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
+  after_update: Callable[..., Any]
+  chance: Callable[[int], float]
+  features: Callable[..., jax.Array]
+
+
+def names() -> list[str]:
+  """Returns the names of all objectives there are."""
+  return [module.name for module in pkgutil.iter_modules(__path__)]
+
+
+def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
+  """Returns the objective that `config.objective.name` names.
+
+  Args:
+    config: the whole config.
+    run: the sizes of this run.
+
+  Returns:
+    The objective.
+
+  Raises:
+    ValueError: there is no objective of that name.
+  """
+  name = config.objective.name
+  if name not in names():
+    near = difflib.get_close_matches(name, names(), n=1)
+    hint = f'did you mean {near[0]!r}?' if near else f'known: {names()}'
+    raise ValueError(f'there is no objective {name!r}; {hint}')
+  module = importlib.import_module(f'{__name__}.{name}')
+  return module.make(config, run)

@@ -1,0 +1,106 @@
+"""What a run tells while it goes on: a bar on a terminal, lines in a log."""
+
+import contextlib
+import datetime
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import tqdm
+
+from contrastive_jax.objectives import Run
+
+
+def say(text: str) -> None:
+  """Prints a line, above the bar if there is one; by process 0 only."""
+  if jax.process_index() == 0:
+    tqdm.tqdm.write(text)
+    sys.stdout.flush()
+
+
+class Meter:
+  """Counts images and seconds between two reports, and shows the reports."""
+
+  def __init__(self, run: Run, start_step: int):
+    """Begins at start_step; the clock runs from the first `restart` on."""
+    self._run = run
+    self._since: float | None = None
+    self._step = start_step
+    self._waited = 0.0
+    self._bar = None
+    if sys.stderr.isatty() and jax.process_index() == 0:
+      self._bar = tqdm.tqdm(
+        total=run.total_steps, initial=start_step, unit='step', leave=False
+      )
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """The time within is spent waiting for data."""
+    began = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - began
+
+  def restart(self, done: int) -> None:
+    """Counts from here: the first step, say, is mostly compilation."""
+    self._since = time.perf_counter()
+    self._step = done
+    self._waited = 0.0
+
+  def read(self, done: int) -> dict[str, float | None]:
+    """Returns the speed since the last reading, and begins anew.
+
+    Args:
+      done: steps done.
+
+    Returns:
+      images_per_second, data_wait (share of the time spent waiting for data)
+      and seconds_left; None where nothing was timed yet.
+    """
+    speed = wait = left = None
+    if self._since is not None and done > self._step:
+      seconds = time.perf_counter() - self._since
+      rate = (done - self._step) / seconds
+      speed = rate * self._run.batch_size
+      wait = self._waited / seconds
+      left = (self._run.total_steps - done) / rate
+    self.restart(done)
+    return {
+      'images_per_second': speed,
+      'data_wait': wait,
+      'seconds_left': left,
+    }
+
+  def advance(self) -> None:
+    """One step more on the bar."""
+    if self._bar is not None:
+      self._bar.update()
+
+  def show(self, report: dict[str, Any]) -> None:
+    """Prints a report: a line in a log, the bar's tail on a terminal."""
+    parts = [
+      f'loss {report["loss"]:.4f} (chance {report["chance_loss"]:.4f})',
+    ]
+    if 'contrastive_accuracy' in report:
+      parts.append(f'accuracy {report["contrastive_accuracy"]:.3f}')
+    if report['images_per_second'] is not None:
+      parts += [
+        f'{report["images_per_second"]:,.0f} images/s',
+        f'waiting for data {report["data_wait"]:.0%}',
+      ]
+    if self._bar is not None:
+      self._bar.set_postfix_str(', '.join(parts))
+      return
+    if report['seconds_left'] is not None:
+      left = datetime.timedelta(seconds=round(report['seconds_left']))
+      parts.append(f'left {left}')
+    say(
+      f'step {report["step"]:,}/{self._run.total_steps:,}, '
+      f'epoch {report["epoch"]:.1f}, ' + ', '.join(parts)
+    )
+
+  def close(self) -> None:
+    """Removes the bar."""
+    if self._bar is not None:
+      self._bar.close()

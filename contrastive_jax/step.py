@@ -1,0 +1,225 @@
+"""The train step: the one place that knows devices.
+
+`train_step(state, batch) -> (state, metrics)` is pure and is written for one
+replica, against one named axis. `mapped` runs it over a mesh: one program, one
+all-reduce a parameter, on 1 or 1,000 devices, in one or several processes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from contrastive_jax.data import augment
+from contrastive_jax.objectives import Objective
+from contrastive_jax.state import TrainState
+
+AXIS = 'replica'
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
+  """Returns a mesh of one axis over `devices` (default: all of the job's)."""
+  devices = jax.devices() if devices is None else devices
+  return jax.make_mesh(
+    (len(devices),),
+    (AXIS,),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=devices,
+  )
+
+
+def network_input(
+  images: jax.Array, data: ml_collections.ConfigDict
+) -> jax.Array:
+  """Returns [0, 1] pixels less the config's mean, over its deviation.
+
+  Args:
+    images: float32 [b, height, width, channels] in [0, 1].
+    data: the config's `data`; its mean and std have one entry a channel, or
+      none (SimCLR feeds plain pixels).
+
+  Returns:
+    float32, like images.
+  """
+  if not data.mean:
+    return images
+  return (images - jnp.asarray(data.mean)) / jnp.asarray(data.std)
+
+
+def make_gradient_fn(
+  objective: Objective, config: ml_collections.ConfigDict
+) -> Callable[..., Any]:
+  """Returns (state, batch) -> (gradient, model_state, metrics), per replica.
+
+  The gradient is that of the whole batch's loss, the same on every replica.
+
+  Args:
+    objective: what is minimised.
+    config: seed, augment and data are used.
+
+  Returns:
+    A function to be mapped over the axis AXIS.
+  """
+
+  def gradient_fn(state: TrainState, batch: dict[str, Any]):
+    views = tuple(
+      network_input(
+        augment.augment_view(
+          images,
+          view=i,
+          ids=batch['id'],
+          epochs=batch['epoch'],
+          seed=config.seed,
+          config=config.augment,
+        ),
+        config.data,
+      )
+      for i, images in enumerate(batch['views'])
+    )
+    # The same key on every replica: randomness may not depend on how many
+    # there are. What is drawn per example is drawn from the example's id.
+    rng = jax.random.fold_in(state.rng, state.step)
+    # Under shard_map's check, the gradient of a replicated value comes summed
+    # over replicas, and a pmean of it does nothing: N times the gradient. Cast
+    # to a per-replica value once, and the local gradient is local, under
+    # shard_map (checked or not) and pmap alike.
+    params = jax.lax.pcast(state.params, AXIS, to='varying')
+
+    def loss_fn(params):
+      return objective.loss(
+        params,
+        state.model_state,
+        {'views': views, 'label': batch['label'], 'id': batch['id']},
+        rng=rng,
+        step=state.step,
+        axis_name=AXIS,
+      )
+
+    (loss, (model_state, metrics)), gradient = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(params)
+    metrics = {'loss': loss, **metrics}
+    return _replica_mean((gradient, model_state, metrics))
+
+  return gradient_fn
+
+
+def make_train_step(
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  config: ml_collections.ConfigDict,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns train_step(state, batch) -> (state, metrics), per replica.
+
+  Args:
+    objective: what is minimised.
+    optimizer: how.
+    config: see `make_gradient_fn`.
+
+  Returns:
+    A pure function to be mapped over the axis AXIS: `mapped`.
+  """
+  gradient_fn = make_gradient_fn(objective, config)
+
+  def train_step(state: TrainState, batch: dict[str, Any]):
+    gradient, model_state, metrics = gradient_fn(state, batch)
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    metrics['gradient_norm'] = optax.global_norm(gradient)
+    return (
+      state.replace(
+        step=state.step + 1,
+        params=params,
+        model_state=objective.after_update(params, model_state, state.step),
+        opt_state=opt_state,
+      ),
+      metrics,
+    )
+
+  return train_step
+
+
+def mapped(
+  step_fn: Callable[..., Any],
+  mesh: jax.sharding.Mesh,
+  mapping: str = 'shard_map',
+  *,
+  donate: bool = True,
+) -> Callable[..., Any]:
+  """Returns step_fn compiled for the mesh: (state, local batch) -> outputs.
+
+  Args:
+    step_fn: (state, batch) -> pytree, per replica, whose outputs are the same
+      on every replica.
+    mesh: of one axis, AXIS.
+    mapping: 'shard_map', or 'pmap' (the older way; the same numbers).
+    donate: whether the state's memory is reused; it may not be read again.
+
+  Returns:
+    A function of the state (replicated) and of this process's rows of the
+    batch as NumPy arrays.
+
+  Raises:
+    ValueError: unknown mapping.
+  """
+  donated = (0,) if donate else ()
+  if mapping == 'shard_map':
+    compiled = jax.jit(
+      jax.shard_map(step_fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P()),
+      donate_argnums=donated,
+    )
+    return lambda state, batch: compiled(state, shard(batch, mesh))
+  if mapping == 'pmap':
+    compiled = jax.pmap(
+      step_fn,
+      axis_name=AXIS,
+      in_axes=(None, 0),
+      out_axes=None,
+      devices=list(mesh.devices.flat),
+      donate_argnums=donated,
+    )
+    local = len(mesh.local_devices)
+
+    def by_device(x):
+      return x.reshape(local, x.shape[0] // local, *x.shape[1:])
+
+    return lambda state, batch: compiled(state, jax.tree.map(by_device, batch))
+  raise ValueError(f"mapping is 'shard_map' or 'pmap', not {mapping!r}")
+
+
+def shard(batch: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Returns global arrays of which this process's rows are `batch`.
+
+  Args:
+    batch: pytree of NumPy arrays [b, ...], b divisible by the process's
+      devices.
+    mesh: the mesh of `make_mesh`.
+
+  Returns:
+    Arrays split over the mesh along the first axis.
+  """
+  sharding = NamedSharding(mesh, P(AXIS))
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    batch,
+  )
+
+
+def _replica_mean(tree: Any) -> Any:
+  """Means of floats; integers are alike on all replicas and are kept."""
+  return jax.tree.map(
+    lambda x: (
+      jax.lax.pmean(x, AXIS)
+      if jnp.issubdtype(x.dtype, jnp.inexact)
+      else jax.lax.pmax(x, AXIS)
+    ),
+    tree,
+  )

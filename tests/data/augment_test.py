@@ -1,0 +1,279 @@
+"""What is drawn, for whom, and how often."""
+
+import functools
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+from PIL import Image
+from skimage import data as photographs
+
+from contrastive_jax import config as config_lib
+from contrastive_jax.data import augment
+
+OPERATIONS = {
+  'flip': 0.0,
+  'jitter': 0.0,
+  'grayscale': 0.0,
+  'blur': (0.0, 0.0),
+  'solarize': (0.0, 0.0),
+}
+
+
+def _config(**fields):
+  """The default config with these fields."""
+  config = config_lib.base().augment
+  config.update(fields)
+  return config
+
+
+def _only(**fields):
+  """Nothing but these fields."""
+  return _config(**{**OPERATIONS, **fields})
+
+
+def _photo_crops(count: int) -> np.ndarray:
+  """Crops of a photograph: uint8 [count, 24, 20, 3]."""
+  photo = np.asarray(Image.fromarray(photographs.astronaut()).resize((96, 96)))
+  corners = np.random.default_rng(0).integers(0, 72, (count, 2))
+  return np.stack([photo[y : y + 24, x : x + 20] for y, x in corners])
+
+
+def _views(images, config, *, ids=None, epochs=4, seed=0, view=0):
+  count = len(images)
+  ids = np.arange(count) if ids is None else ids
+  draw = jax.jit(
+    functools.partial(augment.augment_view, view=view, seed=seed, config=config)
+  )
+  return np.asarray(
+    draw(
+      jnp.asarray(images),
+      ids=jnp.asarray(ids, jnp.int32),
+      epochs=jnp.full((count,), epochs, jnp.int32),
+    )
+  )
+
+
+def test_a_config_of_zeros_changes_no_bit():
+  images = _photo_crops(4)
+  expected = images.astype(np.float32) / np.float32(255)
+  np.testing.assert_array_equal(_views(images, _only()), expected)
+  without_amounts = _only(jitter=1.0, strength=0.0)
+  np.testing.assert_array_equal(_views(images, without_amounts), expected)
+
+
+def test_a_view_depends_on_seed_epoch_id_and_view_only():
+  images, config = _photo_crops(8), _config(solarize=(0.2, 0.2))
+  ids = 100 + np.arange(8)
+  views = _views(images, config, ids=ids)
+  assert views.dtype == np.float32
+  assert views.min() >= 0 and views.max() <= 1
+
+  shuffled = np.random.default_rng(1).permutation(8)
+  np.testing.assert_array_equal(
+    _views(images[shuffled], config, ids=ids[shuffled]), views[shuffled]
+  )
+  np.testing.assert_allclose(
+    _views(images[3:4], config, ids=ids[3:4]), views[3:4], rtol=0, atol=1e-6
+  )
+
+  for other in (
+    _views(images, config, ids=ids, seed=1),
+    _views(images, config, ids=ids, epochs=5),
+    _views(images, config, ids=ids + 1),
+    _views(images, config, ids=ids, view=1),
+  ):
+    differing = np.abs(other - views).max((1, 2, 3)) > 0.01
+    assert differing.sum() >= 6  # two draws may both leave an image nearly be
+
+
+def test_epoch_and_id_and_view_are_not_interchangeable():
+  numbers = list(itertools.product(range(2), repeat=4))
+  keys = [jax.random.key_data(augment.example_key(*four)) for four in numbers]
+  assert len({tuple(np.asarray(key)) for key in keys}) == len(numbers)
+
+
+@pytest.mark.parametrize('mapping', ['shard_map', 'pmap'])
+def test_eight_devices_draw_what_one_draws(mapping):
+  images, config = _photo_crops(16), _config(solarize=(0.2, 0.2))
+  ids = jnp.arange(16, dtype=jnp.int32)
+  epochs = jnp.full((16,), 4, jnp.int32)
+
+  def draw(images, ids, epochs):
+    return augment.augment_view(
+      images, view=1, ids=ids, epochs=epochs, seed=0, config=config
+    )
+
+  if mapping == 'shard_map':
+    mesh = jax.make_mesh((8,), ('batch',), (jax.sharding.AxisType.Auto,))
+    mapped = jax.jit(
+      jax.shard_map(draw, mesh=mesh, in_specs=P('batch'), out_specs=P('batch'))
+    )
+    views = mapped(images, ids, epochs)
+  else:
+    split = [x.reshape(8, 2, *x.shape[1:]) for x in (images, ids, epochs)]
+    views = jax.pmap(draw, axis_name='batch')(*split).reshape(images.shape)
+  expected = _views(images, config, view=1)
+  np.testing.assert_allclose(views, expected, rtol=0, atol=1e-6)
+
+
+def test_strict_promotion_and_64_bit_change_nothing():
+  images, config = _photo_crops(4), _config(solarize=(0.2, 0.2))
+  expected = _views(images, config)
+  with jax.numpy_dtype_promotion('strict'):
+    np.testing.assert_array_equal(_views(images, config), expected)
+  with jax.enable_x64(True):
+    views = _views(images, config)
+  assert views.dtype == np.float32
+
+
+def _near(count: int, p: float, frequency: float) -> bool:
+  """Within 4.5 standard deviations of a binomial."""
+  return abs(frequency - p) <= 4.5 * np.sqrt(p * (1 - p) / count)
+
+
+def test_flip_grayscale_and_solarize_come_as_often_as_configured():
+  count = 4000
+  chances = {'flip': 0.5, 'grayscale': 0.2, 'solarize': 0.3}
+  config = _only(flip=0.5, grayscale=0.2, solarize=(0.0, 0.3))
+  pixels = np.array([[[250, 180, 240], [10, 10, 60]]], np.uint8)
+  views = _views(np.tile(pixels, (count, 1, 1, 1)), config, view=1)
+
+  # Each of the eight outcomes, by definition.
+  happened = np.full((count, 3), -1)
+  for outcome in itertools.product((0, 1), repeat=3):
+    flipped, gray, inverted = outcome
+    image = pixels / 255
+    image = image[:, ::-1] if flipped else image
+    if gray:
+      image = np.repeat(image @ [[0.299], [0.587], [0.114]], 3, axis=-1)
+    image = np.where(image >= 0.5, 1 - image, image) if inverted else image
+    happened[np.abs(views - image).max((1, 2, 3)) < 1e-5] = outcome
+  assert happened.min() >= 0, 'an outcome that none of the operations gives'
+  for column, chance in zip(happened.T, chances.values(), strict=True):
+    assert _near(count, chance, column.mean())
+  # And independently of each other.
+  for a, b in itertools.combinations(range(3), 2):
+    assert abs(np.corrcoef(happened[:, a], happened[:, b])[0, 1]) < 0.07
+
+
+def test_brightness_comes_as_often_and_as_strong_as_configured():
+  count = 4000
+  images = np.full((count, 2, 2, 1), 100, np.uint8)
+  config = _only(jitter=0.8, strength=0.5, brightness=0.8, contrast=0.0)
+  factors = _views(images, config)[:, 0, 0, 0] * 255 / 100
+  changed = factors != 1
+  assert _near(count, 0.8, changed.mean())
+  factors = factors[changed]
+  assert 0.6 <= factors.min() < 0.605 and 1.395 < factors.max() <= 1.4
+  quartiles = np.quantile(factors, (0.25, 0.5, 0.75))
+  np.testing.assert_allclose(quartiles, (0.8, 1.0, 1.2), atol=0.03)
+
+
+def test_an_amount_above_one_starts_at_zero():
+  images = np.full((4000, 2, 2, 1), 80, np.uint8)
+  config = _only(jitter=1.0, brightness=1.5, contrast=0.0)
+  factors = _views(images, config)[:, 0, 0, 0] * 255 / 80
+  assert 0 <= factors.min() < 0.01 and 2.49 < factors.max() <= 2.5001
+
+
+def test_hue_turns_both_ways_as_far_as_configured():
+  red = np.tile(np.array([200, 0, 0], np.uint8), (4000, 2, 2, 1))
+  amounts = {'brightness': 0.0, 'contrast': 0.0, 'saturation': 0.0}
+  views = _views(red, _only(jitter=1.0, hue=0.1, **amounts))[:, 0, 0] * 255
+  # Red turned by d < 1/6 has green 6 d x 200; turned back, blue.
+  turns = (views[:, 1] - views[:, 2]) / 1200
+  np.testing.assert_allclose(views[:, 0], 200, rtol=1e-5)
+  assert -0.1001 <= turns.min() < -0.099 and 0.099 < turns.max() <= 0.1001
+  assert abs(turns.mean()) < 0.005
+
+
+def test_each_example_has_its_own_blur_and_224_pixels_have_23_taps():
+  images = np.zeros((64, 21, 21, 1), np.uint8)
+  images[:, 10, 10] = 255
+  views = _views(images, _only(blur=(0.0, 1.0)), view=1)[..., 0]
+  ratio = np.maximum(views[:, 10, 11] / views[:, 10, 10], 1e-30)
+  sigma = np.sqrt(-0.5 / np.log(ratio))
+  assert 0.08 < sigma.min() < 0.4 and 1.8 < sigma.max() < 2.01
+  assert len(np.unique(sigma.round(3))) > 50
+
+  image = np.zeros((1, 224, 224, 1), np.uint8)
+  image[:, 112, 112] = 255
+  view = _views(image, _only(blur=(1.0, 0.0), blur_sigma=(2.0, 2.01)))
+  rows, columns = np.nonzero(view[0, ..., 0])
+  assert (
+    (rows.min(), rows.max()) == (columns.min(), columns.max()) == (101, 123)
+  )
+
+
+def test_blur_comes_as_often_as_configured_in_its_view():
+  images = np.full((1000, 4, 4, 1), 200, np.uint8)
+  config = _only(blur=(0.3, 0.0), blur_sigma=(1.0, 2.0))
+  changed = (_views(images, config) != images / np.float32(255)).any((1, 2, 3))
+  assert _near(1000, 0.3, changed.mean())
+  unchanged = _views(images, config, view=1)
+  np.testing.assert_array_equal(unchanged, images / np.float32(255))
+
+
+@pytest.mark.parametrize('channels, orders', [(3, 24), (1, 2)])
+def test_every_order_of_the_jitter_is_equally_likely(channels, orders):
+  count = 4800
+  amounts = augment._jitter_amounts(_config(), channels)
+  assert len(amounts) == (4 if channels == 3 else 2)
+  keys = jax.random.split(jax.random.key(0), count)
+  draws = jax.jit(jax.vmap(lambda key: augment._draw_jitter(key, amounts)))(
+    keys
+  )
+  rows = np.asarray(draws['order'])
+  if channels == 3:
+    rows = np.column_stack([rows, draws['hue_place']])
+  _, counts = np.unique(rows, axis=0, return_counts=True)
+  assert len(counts) == orders
+  chi_squared = np.sum((counts - count / orders) ** 2 / (count / orders))
+  assert chi_squared < (55 if channels == 3 else 15)  # p of about 2e-4, 1e-4
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 13])
+def test_other_channels_leave_colour_out_and_say_so(channels):
+  config = _config(solarize=(0.2, 0.2))
+  images = np.random.default_rng(0).integers(
+    0, 256, (4, 12, 10, channels), np.uint8
+  )
+  views = _views(images, config)
+  assert views.shape == images.shape
+  assert np.isfinite(views).all() and views.min() >= 0 and views.max() <= 1
+  assert np.abs(views - images / 255).max() > 0.05
+  skipped = augment.skipped_operations(config, channels)
+  assert skipped == ('saturation', 'hue', 'grayscale')
+  # What is left out changes nothing; what stays is drawn as before.
+  config.update(saturation=0.0, hue=0.0, grayscale=0.0)
+  np.testing.assert_array_equal(_views(images, config), views)
+
+
+def test_only_what_is_configured_is_said_to_be_left_out():
+  assert augment.skipped_operations(_config(), 3) == ()
+  assert augment.skipped_operations(_config(jitter=0.0), 1) == ('grayscale',)
+  assert augment.skipped_operations(
+    _config(grayscale=0.0, saturation=0.0), 13
+  ) == ('hue',)
+  assert augment.skipped_operations(_only(), 1) == ()
+
+
+@pytest.mark.parametrize(
+  'view, fields, dtype, message',
+  [
+    (2, {}, np.uint8, 'view 2 has no probability of blur: .* has 2 entries'),
+    (1, {'solarize': (0.0,)}, np.uint8, 'view 1 has no .* solarize .* has 1 '),
+    (0, {'blur_sigma': (0.0, 2.0)}, np.uint8, 'starts at 0.0 pixels'),
+    (0, {}, np.float32, 'images are float32, but have to be uint8'),
+  ],
+)
+def test_wrong_input_is_one_sentence(view, fields, dtype, message):
+  images = np.zeros((2, 8, 8, 3), dtype)
+  with pytest.raises(ValueError, match=message) as error:
+    _views(images, _config(**fields), view=view)
+  assert not re.search(r'\. [A-Z]', str(error.value))

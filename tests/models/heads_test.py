@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contrastive_jax.models import heads
+
+X = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
+
+
+def normalise(x):
+  return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+
+
+def random_like(tree, seed=1):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), tree)
+
+
+def test_simclr_head_is_the_formula():
+  head = heads.MLP((6, 4), output_norm='scale')
+  v = head.init(jax.random.key(0), X, train=True)
+  params = random_like(v['params'])
+  out, _ = head.apply(
+    {**v, 'params': params}, X, train=True, mutable=['batch_stats']
+  )
+  p = jax.tree.map(np.asarray, params)
+  hidden = normalise(X @ p['dense1']['kernel']) * p['norm1']['scale']
+  hidden = np.maximum(hidden + p['norm1']['bias'], 0)
+  expected = normalise(hidden @ p['dense2']['kernel']) * p['norm2']['scale']
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+  assert set(p['norm2']) == {'scale'}
+
+
+def test_mlp_without_norm_is_the_formula():  # MoCo v2, SupCon
+  head = heads.MLP((5, 4), 'none', hidden_bias=True, output_bias=True)
+  params = random_like(head.init(jax.random.key(0), X, train=True)['params'])
+  out = head.apply({'params': params}, X, train=True)
+  p = jax.tree.map(np.asarray, params)
+  hidden = np.maximum(X @ p['dense1']['kernel'] + p['dense1']['bias'], 0)
+  expected = hidden @ p['dense2']['kernel'] + p['dense2']['bias']
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'options, parameters',
+  [
+    # Layer by layer: dense parameters, then norm parameters.
+    (dict(output_norm='plain'), ['k', 'sb', 'k', '']),  # MoCo v3, SimSiam
+    (dict(hidden_bias=True), ['kb', 'sb', 'k', '']),  # BYOL, VICReg
+    (dict(output_bias=True), ['k', 'sb', 'kb', '']),  # SimSiam's predictor
+    (dict(output_norm='affine'), ['k', 'sb', 'k', 'sb']),  # NNCLR
+    (dict(), ['k', 'sb', 'k', '']),  # Barlow Twins
+  ],
+)
+def test_options_give_the_parameters_of_each_paper(options, parameters):
+  v = jax.eval_shape(
+    lambda: heads.MLP((7, 4), **options).init(jax.random.key(0), X, train=True)
+  )
+  letters = dict(kernel='k', bias='b', scale='s')
+  actual = [
+    {letters[k] for k in v['params'].get(name, {})}
+    for name in ('dense1', 'norm1', 'dense2', 'norm2')
+  ]
+  assert actual == [set(p) for p in parameters]
+  has_norm = options.get('output_norm', 'none') != 'none'
+  assert ('norm2' in v['batch_stats']) == has_norm
+
+
+def test_layers_stops_early():
+  head = heads.MLP((6, 5, 4), output_norm='scale')
+  v = head.init(jax.random.key(0), X, train=True)
+  v['params'] = random_like(v['params'])
+  np.testing.assert_array_equal(head.apply(v, X, train=False, layers=0), X)
+  first = head.apply(v, X, train=False, layers=1)
+  p = jax.tree.map(np.asarray, v['params'])
+  # The running statistics are 0 and 1 still.
+  pre = X @ p['dense1']['kernel'] / np.sqrt(1 + 1e-5)
+  expected = np.maximum(pre * p['norm1']['scale'] + p['norm1']['bias'], 0)
+  np.testing.assert_allclose(first, expected, atol=1e-5)
+  np.testing.assert_array_equal(
+    head.apply(v, X, train=False, layers=3), head.apply(v, X, train=False)
+  )
+
+
+def test_kernel_init_and_dtype():
+  head = heads.MLP(
+    (400, 300),
+    output_norm='scale',
+    kernel_init=jax.nn.initializers.normal(0.01),
+    dtype=jnp.bfloat16,
+  )
+  v = head.init(jax.random.key(0), X, train=True)
+  assert abs(float(v['params']['dense2']['kernel'].std()) - 0.01) < 1e-4
+  assert {a.dtype for a in jax.tree.leaves(v)} == {np.dtype('float32')}
+  assert head.apply(v, X, train=False).dtype == jnp.float32
+
+
+def test_statistics_are_over_all_devices():
+  head = heads.MLP((6, 4), output_norm='scale', norm_group=4)
+  v = head.init(jax.random.key(0), X, train=True)
+
+  def apply(x, axis_name=None):
+    return head.apply(
+      v, x, train=True, axis_name=axis_name, views=2, mutable=['batch_stats']
+    )
+
+  x = X.reshape(2, 4, 1, 6).swapaxes(0, 1).reshape(4, 2, 6)  # device, view
+  out, new = jax.pmap(
+    lambda x: apply(x, 'data'), axis_name='data', devices=jax.devices()[:4]
+  )(x)
+  expected, expected_new = apply(X)
+  out = np.asarray(out).swapaxes(0, 1).reshape(8, 4)
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-5),
+    new,
+    expected_new,
+  )
+
+
+def test_unknown_norm_is_refused():
+  with pytest.raises(ValueError, match="norm 'batch' of a head is unknown"):
+    heads.MLP((4,), output_norm='batch').init(jax.random.key(0), X, train=True)

@@ -1,0 +1,276 @@
+import functools
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contrastive_jax import config
+from contrastive_jax.models import resnet
+
+
+def encoder_config(**fields):
+  c = config.base().encoder
+  c.update(fields)
+  return c
+
+
+def shapes_of(encoder, image_shape):
+  """Shapes of the variables, and of stage 1 and the output for 2 images."""
+
+  def build(images):
+    v = encoder.init(jax.random.key(0), images, train=False)
+    out, extra = encoder.apply(
+      v,
+      images,
+      train=False,
+      mutable=['intermediates'],
+      capture_intermediates=lambda module, _: module.name == 'stage1_block1',
+    )
+    return v, extra['intermediates']['stage1_block1']['__call__'][0], out
+
+  return jax.eval_shape(
+    build, jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+  )
+
+
+def count(tree):
+  return sum(x.size for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+  'name, parameters',
+  [
+    # torchvision's counts less those of its classifier.
+    ('resnet18', 11_689_512 - 513_000),
+    ('resnet34', 21_797_672 - 513_000),
+    ('resnet50', 25_557_032 - 2_049_000),
+    ('resnet101', 44_549_160 - 2_049_000),
+    ('resnet152', 60_192_808 - 2_049_000),
+    # Not in torchvision: ResNet-152 and 16 blocks more in stage 2, each with
+    # 512 x 128 + 9 x 128 x 128 + 128 x 512 weights and 2 x (128 + 128 + 512)
+    # of the norms.
+    ('resnet200', 60_192_808 - 2_049_000 + 16 * 280_064),
+  ],
+)
+def test_parameter_counts(name, parameters):
+  encoder = resnet.make_encoder(encoder_config(name=name), 224)
+  v, stage1, out = shapes_of(encoder, (224, 224, 3))
+  assert count(v['params']) == parameters
+  assert stage1.shape[1:3] == (56, 56)
+  assert out.shape == (2, encoder.features)
+  assert encoder.features == (512 if name in ('resnet18', 'resnet34') else 2048)
+
+
+@pytest.mark.parametrize(
+  'image_shape, stem, stage1',
+  [
+    ((32, 32, 3), 'cifar', (32, 32)),
+    ((28, 28, 1), 'cifar', (28, 28)),
+    ((64, 64, 13), 'cifar', (64, 64)),
+    ((96, 96, 13), 'imagenet', (24, 24)),
+    ((225, 97, 1), 'imagenet', (57, 25)),
+  ],
+)
+def test_stem_follows_the_image_size(image_shape, stem, stage1):
+  c = encoder_config(name='resnet18', width=16)
+  assert resnet.stem_for(c, image_shape[0]) == stem
+  v, at_stage1, out = shapes_of(
+    resnet.make_encoder(c, image_shape[0]), image_shape
+  )
+  side = 3 if stem == 'cifar' else 7
+  kernel = v['params']['stem_conv']['kernel']
+  assert kernel.shape == (side, side, image_shape[-1], 16)
+  assert at_stage1.shape == (2, *stage1, 16)
+  assert (out.shape, out.dtype) == ((2, 128), jnp.float32)
+
+
+def test_stem_can_be_chosen():
+  for stem in ('cifar', 'imagenet'):
+    for size in (32, 224):
+      c = encoder_config(stem=stem)
+      assert resnet.make_encoder(c, size).stem == stem
+
+
+def test_width_multiplies_every_stage():
+  c = encoder_config(name='resnet50', width=128)
+  v, _, out = shapes_of(resnet.make_encoder(c, 224), (224, 224, 3))
+  assert out.shape == (2, 4096)
+  # Published with SimCLR's 2x ResNet-50 as 94 million.
+  assert round(count(v['params']) / 1e6) == 94
+
+
+# A forward pass in NumPy, written from the paper.
+
+
+def np_conv(x, kernel, stride):
+  size = kernel.shape[0]
+  pad = size // 2
+  x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
+  out = np.zeros((len(x), height, width, kernel.shape[-1]))
+  for i in range(size):
+    for j in range(size):
+      rows = slice(i, i + stride * (height - 1) + 1, stride)
+      columns = slice(j, j + stride * (width - 1) + 1, stride)
+      out += x[:, rows, columns] @ kernel[i, j]
+  return out
+
+
+def np_norm(x, p):
+  axes = (0, 1, 2)
+  x = (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5)
+  return x * p['scale'] + p['bias']
+
+
+def np_max_pool(x):
+  x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+  height, width = ((n - 3) // 2 + 1 for n in x.shape[1:3])
+  shifts = [
+    x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
+    for i in range(3)
+    for j in range(3)
+  ]
+  return np.max(shifts, axis=0)
+
+
+def np_block(x, p, strides):
+  y = x
+  for i, stride in enumerate(strides, start=1):
+    y = np_norm(np_conv(y, p[f'conv{i}']['kernel'], stride), p[f'norm{i}'])
+    if i < len(strides):
+      y = np.maximum(y, 0)
+  if 'shortcut_conv' in p:
+    x = np_conv(x, p['shortcut_conv']['kernel'], max(strides))
+    x = np_norm(x, p['shortcut_norm'])
+  return np.maximum(x + y, 0)
+
+
+@pytest.mark.parametrize(
+  'block, stem, image_shape',
+  [('basic', 'imagenet', (18, 21, 3)), ('bottleneck', 'cifar', (7, 8, 1))],
+)
+def test_forward_is_the_papers(block, stem, image_shape):
+  encoder = resnet.ResNet((1, 1), block, width=4, stem=stem)
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(3, *image_shape)).astype(np.float32)
+  v = encoder.init(jax.random.key(0), images, train=False)
+  params = jax.tree.map(
+    lambda a: np.float32(a + 0.3 * rng.normal(size=a.shape)), v['params']
+  )
+  apply = functools.partial(encoder.apply, train=True, mutable=['batch_stats'])
+  out, _ = jax.jit(apply)({**v, 'params': params}, images)
+
+  kernel = params['stem_conv']['kernel']
+  x = np_conv(images, kernel, 2 if stem == 'imagenet' else 1)
+  x = np.maximum(np_norm(x, params['stem_norm']), 0)
+  if stem == 'imagenet':
+    x = np_max_pool(x)
+  for stage, stride in ((1, 1), (2, 2)):
+    strides = (stride, 1) if block == 'basic' else (1, stride, 1)
+    x = np_block(x, params[f'stage{stage}_block1'], strides)
+  np.testing.assert_allclose(out, x.mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_the_product_is_the_1x1_convolution(stride):
+  x = jax.random.normal(jax.random.key(0), (2, 7, 8, 5))
+  conv = resnet._Conv(6, 1, stride, jnp.float32)
+  v = conv.init(jax.random.key(1), x)
+  expected = nn.Conv(6, (1, 1), stride, use_bias=False).apply(v, x)
+  np.testing.assert_allclose(conv.apply(v, x), expected, atol=1e-6)
+
+
+def test_zero_init_makes_each_block_its_shortcut():
+  images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+
+  def changes(zero_init_last_scale):
+    c = encoder_config(
+      name='_tiny', width=4, zero_init_last_scale=zero_init_last_scale
+    )
+    encoder = resnet.make_encoder(c, 8)
+    v = encoder.init(jax.random.key(1), images, train=False)
+    other = jax.tree_util.tree_map_with_path(
+      # The residual branches' first kernels.
+      lambda path, a: a + 1 if 'conv1' in jax.tree_util.keystr(path) else a,
+      v,
+    )
+    # The batch's statistics, under which a constant offset does matter.
+    outputs = [
+      encoder.apply(w, images, train=True, mutable=['batch_stats'])[0]
+      for w in (v, other)
+    ]
+    return bool(jnp.any(outputs[0] != outputs[1]))
+
+  assert not changes(True)
+  assert changes(False)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
+  images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+  encoder, reference = (
+    resnet.make_encoder(encoder_config(name='_tiny', width=8, dtype=d), 8)
+    for d in ('bfloat16', 'float32')
+  )
+  v = encoder.init(jax.random.key(1), images, train=False)
+  assert {a.dtype for a in jax.tree.leaves(v)} == {np.dtype('float32')}
+  apply = functools.partial(encoder.apply, train=False)
+  text = str(jax.make_jaxpr(apply)(v, images))
+  types = re.findall(r':(\w+)\[[^]]*\] = (?:conv_general|dot_general)', text)
+  assert types == ['bf16'] * 6  # the stem, 4 in the blocks, 1 shortcut
+  out = apply(v, images)
+  assert out.dtype == jnp.float32
+  expected = reference.apply(v, images, train=False)
+  np.testing.assert_allclose(out, expected, atol=0.02 * expected.max())
+
+
+@pytest.mark.parametrize('norm', ['global', 'ghost:4'])
+def test_encoder_does_not_depend_on_the_devices(norm):
+  encoder = resnet.make_encoder(
+    encoder_config(name='_tiny', width=4, norm=norm), 8
+  )
+  images = np.random.default_rng(0).normal(size=(2, 8, 8, 8, 3))  # view first
+  images = images.astype(np.float32)
+  v = encoder.init(jax.random.key(0), images[0], train=False)
+  v = jax.tree.map(lambda a: a + 0.1, v)  # no zero scale
+
+  def apply(images, axis_name=None):
+    images = images.reshape(-1, 8, 8, 3)
+    return encoder.apply(
+      v,
+      images,
+      train=True,
+      axis_name=axis_name,
+      views=2,
+      mutable=['batch_stats'],
+    )
+
+  out, new = jax.pmap(lambda x: apply(x, 'data'), axis_name='data', in_axes=1)(
+    images
+  )
+  expected, expected_new = jax.jit(apply)(images)
+  out = np.asarray(out).swapaxes(0, 1).reshape(expected.shape)
+  np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-5),
+    new,
+    expected_new,
+  )
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    (dict(name='resnet51'), "'resnet51' is unknown: resnet18, .*resnet200"),
+    (dict(stem='vgg'), "'vgg' is unknown: imagenet, cifar, auto"),
+    (dict(norm='layer'), "norm 'layer' is unknown"),
+    (dict(dtype='float16'), "'float16' is unknown: float32, bfloat16"),
+    (dict(width=0), 'width is 0'),
+  ],
+)
+def test_unknown_fields_are_refused(fields, message):
+  with pytest.raises(ValueError, match=message) as error:
+    resnet.make_encoder(encoder_config(**fields), 224)
+  assert '_tiny' not in str(error.value)
