@@ -162,15 +162,17 @@ class Checkpoints:
 
   def _read(self, step: int) -> tuple[dict[str, np.ndarray], str]:
     """Returns the leaves by name, and what is wrong with them, or ''."""
+    path = self._manager.directory / str(step)
     try:
-      # Without a target, Orbax gives host arrays as they were stored.
-      stored = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(), hashes=ocp.args.JsonRestore()
-        ),
+      # Not by the manager: after a success, but not after a failure, it waits
+      # for the other processes. Without a target, Orbax gives the host arrays
+      # as they were stored.
+      stored = ocp.StandardCheckpointHandler().restore(
+        path / 'state', args=ocp.args.StandardRestore()
       )
-      leaves, hashes = _named(stored['state']), dict(stored['hashes'])
+      leaves = _named(stored)
+      hashes = ocp.JsonCheckpointHandler().restore(path / 'hashes')
+      hashes = dict(hashes)
     except MemoryError:
       raise
     except Exception as error:  # Orbax raises this very class when truncated

@@ -120,45 +120,32 @@ def augment_view(
 
 
 def _augment(key, image, view, config):
-  """The stages in SimCLR's order, each with a key of its own."""
-  flip_key, jitter_key, gray_key, blur_key, solarize_key = jax.random.split(
-    key, 5
-  )
+  """The stages, in SimCLR's order."""
   height, _, channels = image.shape
+  # One draw for all: each stage has its own numbers, whether it uses them or
+  # not, so that leaving one out does not change the others.
+  unit = jax.random.uniform(key, (12,), jnp.float32)
   if config.flip > 0:
-    image = photometric.flip(image, jax.random.bernoulli(flip_key, config.flip))
+    image = photometric.flip(image, unit[0] < config.flip)
   amounts = _jitter_amounts(config, channels)
   if amounts:
-    apply_key, draw_key = jax.random.split(jitter_key)
-    draw = _draw_jitter(draw_key, amounts)
-    image = jnp.where(
-      jax.random.bernoulli(apply_key, config.jitter),
-      photometric.color_jitter(image, tuple(amounts), **draw),
-      image,
+    jittered = photometric.color_jitter(
+      image, tuple(amounts), **_jitter_draw(unit[1:7], amounts)
     )
+    image = jnp.where(unit[7] < config.jitter, jittered, image)
   if config.grayscale > 0 and channels == 3:
-    image = jnp.where(
-      jax.random.bernoulli(gray_key, config.grayscale),
-      photometric.to_grayscale(image),
-      image,
-    )
+    gray = photometric.to_grayscale(image)
+    image = jnp.where(unit[8] < config.grayscale, gray, image)
   if config.blur[view] > 0:
-    apply_key, sigma_key = jax.random.split(blur_key)
     low, high = config.blur_sigma
-    sigma = jax.random.uniform(sigma_key, (), jnp.float32, low, high)
+    sigma = low + unit[9] * (high - low)
     blurred = photometric.gaussian_blur(image, sigma, blur_radius(height))
-    image = jnp.where(
-      jax.random.bernoulli(apply_key, config.blur[view]),
-      # The weights sum to 1 only up to rounding.
-      jnp.clip(blurred, 0.0, 1.0),
-      image,
-    )
+    # The weights sum to 1 only up to rounding.
+    blurred = jnp.clip(blurred, 0.0, 1.0)
+    image = jnp.where(unit[10] < config.blur[view], blurred, image)
   if config.solarize[view] > 0:
-    image = jnp.where(
-      jax.random.bernoulli(solarize_key, config.solarize[view]),
-      photometric.solarize(image),
-      image,
-    )
+    inverted = photometric.solarize(image)
+    image = jnp.where(unit[11] < config.solarize[view], inverted, image)
   return image
 
 
@@ -173,27 +160,19 @@ def _jitter_amounts(config, channels: int) -> dict[str, float]:
   return {name: amount for name, amount in amounts.items() if amount > 0}
 
 
-def _draw_jitter(key, amounts: dict[str, float]) -> dict[str, jax.Array]:
-  """Draws the arguments of `photometric.color_jitter`, all orders alike."""
-  order_key, factor_key, place_key, hue_key = jax.random.split(key, 4)
+def _jitter_draw(unit, amounts: dict[str, float]) -> dict[str, jax.Array]:
+  """Makes six uniform numbers the arguments of `photometric.color_jitter`."""
   hue = amounts.get('hue', 0.0)
   blends = [amount for name, amount in amounts.items() if name != 'hue']
   # A row of the table of all orders: no sort on the device.
   orders = list(itertools.permutations(range(len(blends))))
-  row = jax.random.randint(order_key, (), 0, len(orders), jnp.int32)
+  row = jnp.floor(unit[0] * len(orders)).astype(jnp.int32)
   order = jnp.array(orders, jnp.int32)[row]
   amount = jnp.array(blends, jnp.float32)[order]
+  low, high = jnp.maximum(0.0, 1 - amount), 1 + amount
   return {
     'order': order,
-    'factors': jax.random.uniform(
-      factor_key,
-      amount.shape,
-      jnp.float32,
-      jnp.maximum(0.0, 1 - amount),
-      1 + amount,
-    ),
-    'hue_place': jax.random.randint(
-      place_key, (), 0, len(blends) + 1, jnp.int32
-    ),
-    'hue_delta': jax.random.uniform(hue_key, (), jnp.float32, -hue, hue),
+    'factors': low + unit[1 : 1 + len(blends)] * (high - low),
+    'hue_place': jnp.floor(unit[4] * (len(blends) + 1)).astype(jnp.int32),
+    'hue_delta': hue * (2 * unit[5] - 1),
   }

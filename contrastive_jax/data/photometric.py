@@ -6,7 +6,6 @@ torchvision's ColorJitter, and of SimCLR and BYOL for the blur.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in PIL and torchvision
 
@@ -267,12 +266,12 @@ def _mean_gray(image):
 
 def _blur_matrix(side: int, sigma, radius: int):
   """[side, side]: row i holds the kernel's weights around pixel i."""
-  taps = np.arange(-radius, radius + 1, dtype=np.float32)
-  total = jnp.sum(jnp.exp(-0.5 * jnp.square(taps / sigma)))
-  pixels = np.arange(side, dtype=np.float32)
-  distance = np.abs(pixels[:, None] - pixels[None, :])
+  taps = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+  pixels = jnp.arange(side, dtype=jnp.float32)
+  distance = jnp.abs(pixels[:, None] - pixels[None, :])
   weights = jnp.exp(-0.5 * jnp.square(distance / sigma))
-  return jnp.where(distance <= radius, weights, 0.0) / total
+  weights = jnp.where(distance <= radius, weights, 0.0)
+  return weights / jnp.sum(jnp.exp(-0.5 * jnp.square(taps / sigma)))
 
 
 def _check_rgb(image, operation: str):

@@ -17,6 +17,10 @@ def encoder_config(**fields):
   return c
 
 
+def random_images(*shape):
+  return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
 def shapes_of(encoder, image_shape):
   """Shapes of the variables, and of stage 1 and the output for 2 images."""
 
@@ -34,6 +38,17 @@ def shapes_of(encoder, image_shape):
   return jax.eval_shape(
     build, jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
   )
+
+
+def random_variables(encoder, images, seed=1):
+  """Every parameter is random: no zero scale hides a branch."""
+  rng = np.random.default_rng(seed)
+  v = jax.eval_shape(
+    functools.partial(encoder.init, train=False), jax.random.key(0), images
+  )
+  v = jax.tree.map(lambda a: np.float32(0.3 * rng.normal(size=a.shape)), v)
+  v['batch_stats'] = jax.tree.map(lambda a: 1 + a**2, v['batch_stats'])
+  return v
 
 
 def count(tree):
@@ -154,14 +169,11 @@ def np_block(x, p, strides):
 )
 def test_forward_is_the_papers(block, stem, image_shape):
   encoder = resnet.ResNet((1, 1), block, width=4, stem=stem)
-  rng = np.random.default_rng(0)
-  images = rng.normal(size=(3, *image_shape)).astype(np.float32)
-  v = encoder.init(jax.random.key(0), images, train=False)
-  params = jax.tree.map(
-    lambda a: np.float32(a + 0.3 * rng.normal(size=a.shape)), v['params']
-  )
+  images = random_images(3, *image_shape)
+  v = random_variables(encoder, images)
+  params = v['params']
   apply = functools.partial(encoder.apply, train=True, mutable=['batch_stats'])
-  out, _ = jax.jit(apply)({**v, 'params': params}, images)
+  out, _ = jax.jit(apply)(v, images)
 
   kernel = params['stem_conv']['kernel']
   x = np_conv(images, kernel, 2 if stem == 'imagenet' else 1)
@@ -176,53 +188,48 @@ def test_forward_is_the_papers(block, stem, image_shape):
 
 @pytest.mark.parametrize('stride', [1, 2])
 def test_the_product_is_the_1x1_convolution(stride):
-  x = jax.random.normal(jax.random.key(0), (2, 7, 8, 5))
+  x = random_images(2, 7, 8, 5)
   conv = resnet._Conv(6, 1, stride, jnp.float32)
   v = conv.init(jax.random.key(1), x)
   expected = nn.Conv(6, (1, 1), stride, use_bias=False).apply(v, x)
   np.testing.assert_allclose(conv.apply(v, x), expected, atol=1e-6)
 
 
-def test_zero_init_makes_each_block_its_shortcut():
-  images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+@pytest.mark.parametrize('kind', ['basic', 'bottleneck'])
+def test_zero_init_makes_each_block_its_shortcut(kind):
+  x = random_images(2, 4, 4, 4)
 
-  def changes(zero_init_last_scale):
-    c = encoder_config(
-      name='_tiny', width=4, zero_init_last_scale=zero_init_last_scale
+  @functools.partial(jax.jit, static_argnums=0)
+  def initial_block(zero_init_last_scale):
+    width = 4 if kind == 'basic' else 1
+    block = resnet._Block(
+      kind, width, 1, None, jnp.float32, zero_init_last_scale
     )
-    encoder = resnet.make_encoder(c, 8)
-    v = encoder.init(jax.random.key(1), images, train=False)
-    other = jax.tree_util.tree_map_with_path(
-      # The residual branches' first kernels.
-      lambda path, a: a + 1 if 'conv1' in jax.tree_util.keystr(path) else a,
-      v,
-    )
-    # The batch's statistics, under which a constant offset does matter.
-    outputs = [
-      encoder.apply(w, images, train=True, mutable=['batch_stats'])[0]
-      for w in (v, other)
-    ]
-    return bool(jnp.any(outputs[0] != outputs[1]))
+    v = block.init(jax.random.key(1), x, train=True)
+    return block.apply(v, x, train=True, mutable=['batch_stats'])[0]
 
-  assert not changes(True)
-  assert changes(False)
+  np.testing.assert_array_equal(initial_block(True), np.maximum(x, 0))
+  assert np.any(initial_block(False) != np.maximum(x, 0))
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
-  images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+  images = random_images(4, 8, 8, 3)
   encoder, reference = (
     resnet.make_encoder(encoder_config(name='_tiny', width=8, dtype=d), 8)
     for d in ('bfloat16', 'float32')
   )
-  v = encoder.init(jax.random.key(1), images, train=False)
+  v = jax.eval_shape(
+    functools.partial(encoder.init, train=False), jax.random.key(0), images
+  )
   assert {a.dtype for a in jax.tree.leaves(v)} == {np.dtype('float32')}
+  v = random_variables(encoder, images)
   apply = functools.partial(encoder.apply, train=False)
   text = str(jax.make_jaxpr(apply)(v, images))
   types = re.findall(r':(\w+)\[[^]]*\] = (?:conv_general|dot_general)', text)
   assert types == ['bf16'] * 6  # the stem, 4 in the blocks, 1 shortcut
-  out = apply(v, images)
+  out = jax.jit(apply)(v, images)
   assert out.dtype == jnp.float32
-  expected = reference.apply(v, images, train=False)
+  expected = jax.jit(functools.partial(reference.apply, train=False))(v, images)
   np.testing.assert_allclose(out, expected, atol=0.02 * expected.max())
 
 
@@ -231,10 +238,8 @@ def test_encoder_does_not_depend_on_the_devices(norm):
   encoder = resnet.make_encoder(
     encoder_config(name='_tiny', width=4, norm=norm), 8
   )
-  images = np.random.default_rng(0).normal(size=(2, 8, 8, 8, 3))  # view first
-  images = images.astype(np.float32)
-  v = encoder.init(jax.random.key(0), images[0], train=False)
-  v = jax.tree.map(lambda a: a + 0.1, v)  # no zero scale
+  images = random_images(2, 8, 8, 8, 3)  # 2 views of 8
+  v = random_variables(encoder, images[0])
 
   def apply(images, axis_name=None):
     images = images.reshape(-1, 8, 8, 3)

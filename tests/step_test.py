@@ -1,0 +1,55 @@
+"""The whole step on 2, 4 and 8 devices is that of one."""
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from contrastive_jax import build, step
+from tests import tiny
+
+DEVICES = [2, 4, 8]
+
+
+def batch_of(job: build.Job) -> dict:
+  with_data = build.train_batches(job, 0)
+  batch = next(with_data)
+  with_data.close()
+  return batch
+
+
+def gradient_on(devices: int, mapping: str, make_step=step.make_gradient_fn):
+  """Gradient, model state and metrics of one batch on some devices."""
+  config = tiny.config()
+  job = build.build(config, step.make_mesh(jax.devices()[:devices]))
+  gradient_fn = step.mapped(
+    make_step(job.objective, config), job.mesh, mapping, donate=False
+  )
+  return jax.device_get(gradient_fn(tiny.moved_state(job), batch_of(job)))
+
+
+def relative_errors(tree, reference):
+  return [
+    np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12)
+    for a, b in zip(
+      jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True
+    )
+  ]
+
+
+@pytest.fixture(scope='module')
+def one_device():
+  return gradient_on(1, 'shard_map')
+
+
+@pytest.mark.parametrize('mapping', ['shard_map', 'pmap'])
+@pytest.mark.parametrize('devices', DEVICES)
+def test_loss_gradient_and_statistics(devices, mapping, one_device):
+  gradient, model_state, metrics = gradient_on(devices, mapping)
+  whole_gradient, whole_model_state, whole_metrics = one_device
+  assert max(relative_errors(gradient, whole_gradient)) < 1e-5
+  assert max(relative_errors(model_state, whole_model_state)) < 1e-5
+  for name, value in whole_metrics.items():
+    np.testing.assert_allclose(
+      metrics[name], value, rtol=1e-5, atol=1e-6, err_msg=name
+    )
