@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import optim, schedules, step
 from contrastive_jax.config import check_keys
-from contrastive_jax.data import pipeline, sources
+from contrastive_jax.data import augment, pipeline, sources
 from contrastive_jax.models import resnet
 from contrastive_jax.objectives import Objective, Run
 from contrastive_jax.objectives import make as make_objective
@@ -60,6 +60,8 @@ def build(
     raise ValueError(
       f'batch size {config.batch_size} is not divisible by {devices} devices'
     )
+  if config.batch_size < 2:
+    raise ValueError(f'batch size {config.batch_size} has no negatives')
   if config.mapping not in ('shard_map', 'pmap'):
     raise ValueError(
       f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}"
@@ -116,6 +118,10 @@ def build(
     f'{devices} {mesh.devices.flat[0].platform} devices in '
     f'{jax.process_count()} processes, mapped by {config.mapping}',
   )
+  if skipped := augment.skipped_operations(config.augment, run.channels):
+    notes += (
+      f'left out for images of {run.channels} channels: ' + ', '.join(skipped),
+    )
   return Job(
     config=config,
     source=source,

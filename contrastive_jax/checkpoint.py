@@ -102,7 +102,7 @@ class Checkpoints:
         )
     steps = sorted(self._manager.all_steps(), reverse=True)
     newest = steps[0] if steps else -1
-    if not _all_processes(newest, lambda all_newest: all_newest == newest):
+    if set(_gather(newest)) != {newest}:
       raise ValueError(
         f'the processes see different checkpoints in {directory}: '
         'it must be one folder that all of them share'
@@ -110,7 +110,7 @@ class Checkpoints:
     damage = {}
     for step in steps:
       leaves, reason = self._read(step)
-      if not _all_processes(not reason, lambda intact: intact):
+      if not all(_gather(not reason)):
         damage[step] = reason or 'another process cannot read it'
         continue
       for broken, why in damage.items():
@@ -171,17 +171,17 @@ class Checkpoints:
         path / 'state', args=ocp.args.StandardRestore()
       )
       leaves = _named(stored)
-      hashes = ocp.JsonCheckpointHandler().restore(path / 'hashes')
-      hashes = dict(hashes)
+      hashes = dict(ocp.JsonCheckpointHandler().restore(path / 'hashes'))
+      for name in sorted(leaves.keys() | hashes.keys()):
+        if name not in leaves or _hash(leaves[name]) != hashes.get(name):
+          return {}, f'content hash of {name} does not match'
+      return leaves, ''
     except MemoryError:
       raise
-    except Exception as error:  # Orbax raises this very class when truncated
-      first_line = (str(error).splitlines() or [''])[0]
-      return {}, f'cannot be read: {type(error).__name__}: {first_line[:300]}'
-    for name in sorted(leaves.keys() | hashes.keys()):
-      if name not in leaves or _hash(leaves[name]) != hashes.get(name):
-        return {}, f'content hash of {name} does not match'
-    return leaves, ''
+    except Exception as error:  # of many classes, Exception itself among them
+      message = (str(error) or repr(error)).splitlines()[0]
+      message = message.partition(' [tensorstore_spec')[0].rstrip('.')
+      return {}, f'cannot be read: {message[:500]}'
 
   def _tidy(self) -> None:
     """Removes half-written steps and renames damaged ones."""
@@ -223,12 +223,11 @@ def atomic_write(path: str | os.PathLike, text: str) -> None:
   temporary.replace(path)
 
 
-def _all_processes(value: Any, check: Callable[[Any], Any]) -> bool:
-  """Says whether `check` holds for the value of every process."""
+def _gather(value: bool | int) -> list:
+  """Returns the values of all processes."""
   if jax.process_count() == 1:
-    return bool(check(value))
-  values = multihost_utils.process_allgather(np.asarray(value))
-  return all(check(value) for value in values)
+    return [value]
+  return multihost_utils.process_allgather(np.asarray(value)).tolist()
 
 
 def _is_key(leaf: Any) -> bool:
@@ -253,7 +252,7 @@ def _like(tree: Any, leaves: dict[str, Any]) -> Any:
 
 
 def _to_host(leaf: Any) -> np.ndarray:
-  """Copies: on CPU, np.asarray would look into a buffer to be donated."""
+  """Copies: on CPU, np.asarray is a view of a buffer soon to be donated."""
   return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 

@@ -9,19 +9,20 @@ import re
 import sys
 from collections.abc import Sequence
 
-# Before TensorFlow is imported: its greetings would bury ours.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-_ROOT = pathlib.Path(__file__).parents[1]
+_DEFAULT_CONFIG = (
+  pathlib.Path(__file__).parents[1] / 'configs' / 'simclr_small.py'
+)
+# No default here: overrides would be tried on it before the user's own file.
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
-  str(_ROOT / 'configs' / 'simclr_small.py'),
-  'FILE or FILE:SOURCE, as configs/simclr_small.py:tfds:cifar10. Any field can '
-  'be overridden: --config.objective.temperature=0.2',
+  None,
+  'FILE or FILE:SOURCE, as configs/simclr_small.py:tfds:cifar10; '
+  'configs/simclr_small.py if not given. Any field can be overridden: '
+  '--config.objective.temperature=0.2',
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -50,7 +51,8 @@ def main(argv: Sequence[str]) -> None:
   """Checks the flags, sets up the devices, and trains."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
-  logging.set_verbosity(logging.WARNING)
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
   set_up_devices()
   # Only now: the import reads data, and makes TensorFlow leave devices alone.
   from contrastive_jax import train
@@ -58,8 +60,8 @@ def main(argv: Sequence[str]) -> None:
   try:
     train.pretrain(_CONFIG.value, _WORKDIR.value)
   except (ValueError, FileNotFoundError, FloatingPointError) as error:
-    if logging.get_verbosity() >= logging.DEBUG or os.environ.get('DEBUG'):
-      raise
+    # One sentence for the user; the trace, for us, is one flag away.
+    logging.debug('raised here', exc_info=True)
     sys.exit(f'error: {error}')
 
 
@@ -77,21 +79,18 @@ def set_up_devices() -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; what is wrong with it is said in one sentence."""
-  from contrastive_jax import config as config_lib
-
+  if not any(re.match('--?config[=$]', argument) for argument in argv):
+    argv = [argv[0], f'--config={_DEFAULT_CONFIG}', *argv[1:]]
   try:
     return flags.FLAGS(argv)
-  except (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-  ) as error:
-    for argument in argv:
-      match = re.match(r'--config\.([\w.]+)', argument)
-      if match and match[1] not in (known := config_lib.keys_with_objective()):
-        sys.exit(f'error: {config_lib.unknown_key(match[1], known)}')
+  except AttributeError as error:
+    # ml_collections knows the nearest key; it quotes itself twice.
+    sentence = re.sub(r"\\\\n|\\\\|\s+", ' ', str(error)).strip("' ")
+    sys.exit(f'error: unknown config key: {sentence}')
+  except OSError as error:
+    path = str(error).partition('directory: ')[2].strip("'")
+    sys.exit(f'error: there is no config file {path}' if path else f'{error}')
+  except (flags.Error, TypeError) as error:
     sys.exit(f'error: {error}')
 
 

@@ -2,6 +2,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from contrastive_jax.checkpoint import Checkpoints, atomic_write
 pytestmark = pytest.mark.filterwarnings(
   'ignore::pytest.PytestUnraisableExceptionWarning'
 )
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
 
 
 @flax.struct.dataclass
@@ -45,7 +48,10 @@ def replicated(devices):
 
 def make_state(step=0, devices=8, optimizer='adam', features=256):
   random = np.random.default_rng(step)
-  normal = lambda *shape: random.normal(size=shape).astype(np.float32)
+
+  def normal(*shape):
+    return random.normal(size=shape).astype(np.float32)
+
   params = {'encoder': {'kernel': normal(128, features), 'bias': normal(3)}}
   momenta = jax.tree.map(
     lambda leaf: normal(*leaf.shape).astype(leaf.dtype),
@@ -174,7 +180,6 @@ def exchange_hashes(step):
 def test_damage_leads_to_the_step_before(two_steps, damage, reason):
   damage(two_steps / '20')
   (state, step), sentences = read(two_steps)
-  print(sentences)
   assert step == 10
   assert_same(state, make_state(10))
   (sentence,) = sentences
@@ -218,8 +223,8 @@ def test_half_written_is_ignored_and_overwritten(two_steps):
   ) as checkpoints:
     assert checkpoints.restore(make_state())[1] == 20
     assert checkpoints.save(30, make_state(30))
-  assert [str(path) in line for path, line in zip((leftover, other), sentences)]
-  assert all('half-written' in line for line in sentences)
+  for path, sentence in zip((leftover, other), sentences, strict=True):
+    assert str(path) in sentence and 'half-written' in sentence
   assert {path.name for path in two_steps.iterdir()} == {'10', '20', '30'}
   (state, step), sentences = read(two_steps)
   assert step == 30 and not sentences
@@ -255,7 +260,7 @@ def test_killed_while_saving(tmp_path):
     [sys.executable, '-c', KILLED, str(tmp_path)],
     stdout=subprocess.PIPE,
     text=True,
-    cwd=pathlib.Path(__file__).parents[1],
+    cwd=REPOSITORY,
   )
   leftover = tmp_path / '20.orbax-checkpoint-tmp'
   while not leftover.exists() and process.poll() is None:
@@ -271,6 +276,72 @@ def test_killed_while_saving(tmp_path):
   with Checkpoints(tmp_path, every_steps=10, keep=2) as checkpoints:
     assert checkpoints.save(20, state)
   assert read(tmp_path, state)[0][1] == 20
+
+
+PROCESS = """
+import sys
+import jax, numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from contrastive_jax import checkpoint
+directory, port, index = sys.argv[1:]
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 2)
+jax.distributed.initialize(f'localhost:{port}', 2, int(index))
+mesh = Mesh(jax.devices(), 'd')
+values = np.random.default_rng(0).random((3, 1000), np.float32)
+
+def make(step):
+  return jax.make_array_from_callback(
+    (1000,), NamedSharding(mesh, PartitionSpec()), values[step].__getitem__
+  )
+
+def opened():
+  return checkpoint.Checkpoints(directory, every_steps=1, keep=3)
+
+with opened() as checkpoints:
+  assert checkpoints.restore(make(0)) is None
+  assert all(checkpoints.save(step, make(step)) for step in (1, 2))
+if index == '1':  # Only this process finds damage: both must go back.
+  checkpoint._hash, intact = lambda value: (
+    '' if value[0] == values[2, 0] else intact(value)
+  ), checkpoint._hash
+with opened() as checkpoints:
+  state, step = checkpoints.restore(make(0))
+  assert step == 1 and (np.asarray(state) == values[1]).all()
+  assert state.sharding == make(0).sharding
+  if index == '1':
+    checkpoint._hash = intact
+  assert checkpoints.save(2, make(2))
+with opened() as checkpoints:
+  assert checkpoints.restore(make(0))[1] == 2
+"""
+
+
+def test_two_processes(tmp_path):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-c', PROCESS, str(tmp_path), str(port), str(index)],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      cwd=REPOSITORY,
+    )
+    for index in range(2)
+  ]
+  try:
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert outputs[0].count('/2 is damaged (another process') == 1
+  assert 'damaged' not in outputs[1]
+  names = {path.name for path in tmp_path.iterdir()}
+  assert names == {'1', '2', 'damaged-2'}
 
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)

@@ -9,7 +9,7 @@ from contrastive_jax import build
 from contrastive_jax.state import TrainState
 
 
-def config(source: str = 'digits') -> ml_collections.ConfigDict:
+def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
   """SimCLR on 8 x 8 digits with two residual blocks, 64 images a step."""
   c = simclr_small.get_config(source)
   c.encoder.name = '_tiny'
@@ -21,6 +21,9 @@ def config(source: str = 'digits') -> ml_collections.ConfigDict:
   c.evaluation.batch_size = 128
   c.evaluation.probe_epochs = 5
   return c
+
+
+config = get_config
 
 
 def moved_state(job: build.Job) -> TrainState:

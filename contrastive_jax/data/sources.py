@@ -1,11 +1,8 @@
 """Where images come from: digits, idx:PATH, folder:PATH, tfds:NAME."""
 
-import collections
 import dataclasses
 import gzip
-import os
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,10 +26,15 @@ class Split:
     num_classes: None where there are no labels.
     class_names: None where there are no labels.
     image_shape: (height, width) when all are equal and known up front.
-    labels: int32 [size]; None without labels, and for a stream.
+    labels: int32 [size]; None without labels, and where TFDS's are too many
+      to be held.
     images: uint8 [size, height, width, channels], decoded.
-    read: id (int32 tensor) -> encoded file (string tensor), random access.
-    stream: () -> tf.data.Dataset of (id, encoded file, label) in id order.
+    read: id (int32 tensor) -> (encoded file, label), string and int32
+      tensors; random access.
+    stream: (order of shards, how many to read side by side) ->
+      tf.data.Dataset of (id, encoded file, label); in id order for 0, 1, ...
+      and one at a time.
+    shards: number of files of a stream.
     paths: of the files, where there are files.
   """
 
@@ -45,7 +47,8 @@ class Split:
   labels: np.ndarray | None = None
   images: np.ndarray | None = None
   read: Callable[[Any], Any] | None = None
-  stream: Callable[[], Any] | None = None
+  stream: Callable[[Any, int], Any] | None = None
+  shards: int = 0
   paths: tuple[str, ...] | None = None
 
   def describe(self, example_id: int) -> str:
@@ -87,6 +90,14 @@ def load(
     return _digits(channels)
   if kind == 'idx' and where:
     return _idx(spec, pathlib.Path(where).expanduser(), channels)
+  if kind == 'folder' and where:
+    from contrastive_jax.data import folder_source  # imports TensorFlow
+
+    return folder_source.load(where, channels=channels)
+  if kind == 'tfds' and where:
+    from contrastive_jax.data import tfds_source
+
+    return tfds_source.load(where, channels=channels, data_dir=data_dir)
   raise ValueError(
     f"unknown data source '{spec}'; known are {', '.join(KINDS)}"
   )

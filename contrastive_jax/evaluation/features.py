@@ -191,7 +191,9 @@ def _collect(computed: Iterable[tuple[Any, Batch]]) -> Rows:
     fetch()
   if not rows:
     raise ValueError('there are no images to compute features of')
-  features, labels, ids = (np.concatenate(part) for part in zip(*rows))
+  features, labels, ids = (
+    np.concatenate(part) for part in zip(*rows, strict=True)
+  )
   if jax.process_count() > 1:
     features, labels, ids = _gather((features, labels, ids))
   if not len(ids):
@@ -209,7 +211,7 @@ def _gather(local: Rows) -> Rows:
     # Every process must offer the same shape: rows it lacks are padding.
     size = min(_GATHER_ROWS, int(counts.max()) - start)
     present = np.arange(start, start + size) < counts[:, None]
-    for array, out in zip(local, parts):
+    for array, out in zip(local, parts, strict=True):
       padded = np.zeros((size, *array.shape[1:]), array.dtype)
       piece = array[start : start + size]
       padded[: len(piece)] = piece

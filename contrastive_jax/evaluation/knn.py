@@ -1,7 +1,7 @@
-"""Weighted nearest neighbours: what an encoder is worth without training.
+"""Weighted nearest neighbours: what an encoder is worth as it is.
 
-The chance to leak is none (nothing is fitted), the numbers to state are two: k
-and the temperature, which is why they stand in the metric's name.
+Nothing is fitted; k and the temperature are all there is to choose, which is
+why they stand in the metric's name.
 """
 
 import functools
@@ -32,20 +32,14 @@ def knn_predict(
   k: int = 20,
   temperature: float = 0.07,
   chunk: int = 1024,
-  devices: list[jax.Device] | None = None,
+  mesh: Mesh | None = None,
 ) -> np.ndarray:
   """Predicts the class of each query by a weighted vote of its neighbours.
 
   The k rows of the bank with the largest cosine similarity s vote for their
-  class with weight exp(s / temperature). The search is exact. Equal similarity:
-  the row that comes first in the bank; equal votes: the lower class. Zero
-  vectors have similarity 0 to everything.
-
-  The bank stays on the host, in its own dtype, and passes through the devices
-  once, in blocks of B = 16,384 rows. A device holds, in bytes, 4 D (M / devices
-  + 2 B) + 4 chunk B: for ImageNet (M = 50,000, D = 2048) on one device 0.41 +
-  0.27 + 0.07 GB, however large the bank. In several processes each one does
-  the whole search on its own devices.
+  class with weight exp(s / temperature). Zero vectors have similarity 0 to
+  everything. Of equal votes the lower class wins. `nearest` tells the memory
+  that this takes and how equal similarities are ordered.
 
   Args:
     bank_features: [N, D], any float dtype; not normalised.
@@ -55,7 +49,7 @@ def knn_predict(
     k: number of neighbours; at most N.
     temperature: of the weights; lower trusts the nearest more.
     chunk: queries that a device compares at a time; changes no result.
-    devices: that share the queries; None: all devices of this process.
+    mesh: whose devices (of this process) share the queries; None: all.
 
   Returns:
     Predicted classes, int32 [M].
@@ -68,47 +62,23 @@ def knn_predict(
     those of DINO (2104.14294), section 4.1.
   """
   features_lib.check(bank_features, bank_labels, num_classes, 'bank')
-  features_lib.check_finite(query_features, 'query')
-  total = len(bank_features)
-  if not 1 <= k <= total:
-    raise ValueError(f'k = {k} neighbours of a bank of {total} features')
   if not temperature > 0:
     raise ValueError(f'temperature {temperature} is not above 0')
-  if query_features.shape[1:] != bank_features.shape[1:]:
-    raise ValueError(
-      f'query features have {query_features.shape[-1]} dimensions, those of '
-      f'the bank {bank_features.shape[-1]}'
-    )
-  devices = jax.local_devices() if devices is None else devices
-  mesh = Mesh(np.array(devices), ('data',))
-  split, copied = NamedSharding(mesh, P('data')), NamedSharding(mesh, P())
-
-  # Powers of two: sizes that vary do not each compile a function. Rows a device
-  # are the same for any number of devices, and so is the rounding.
-  chunk = min(chunk, _power_of_two(len(query_features))) * len(devices)
-  block = min(_BLOCK, _power_of_two(total))
-  queries = [
-    _unit(jax.device_put(_rows(query_features, start, chunk), split))
-    for start in range(0, len(query_features), chunk)
-  ]
-  nearest = (
-    jax.device_put(np.full((chunk, k), -np.inf, np.float32), split),
-    jax.device_put(np.zeros((chunk, k), np.int32), split),
+  similarity, index = nearest(
+    bank_features, query_features, k=k, chunk=chunk, mesh=mesh
   )
-  found = [nearest] * len(queries)
-  for start in range(0, total, block):
-    rows = _unit(jax.device_put(_rows(bank_features, start, block), copied))
-    valid = min(block, total - start)
-    found = [
-      _search(query, rows, start, valid, *nearest, mesh=mesh)
-      for query, nearest in zip(queries, found)
-    ]
-
+  bank_labels = np.asarray(bank_labels)
+  # In chunks, for the votes are [chunk, num_classes].
   predicted = [
-    _vote(np.asarray(s), bank_labels[np.asarray(i)], num_classes, temperature)
-    for s, i in found
+    _vote(
+      similarity[i : i + chunk],
+      bank_labels[index[i : i + chunk]],
+      num_classes,
+      temperature,
+    )
+    for i in range(0, len(index), chunk)
   ]
-  return np.concatenate(predicted)[: len(query_features)].astype(np.int32)
+  return np.concatenate(predicted).astype(np.int32)
 
 
 def knn_accuracy(
@@ -121,7 +91,7 @@ def knn_accuracy(
   k: int = 20,
   temperature: float = 0.07,
   chunk: int = 1024,
-  devices: list[jax.Device] | None = None,
+  mesh: Mesh | None = None,
 ) -> float:
   """Returns the share of queries that `knn_predict` classifies rightly.
 
@@ -134,7 +104,7 @@ def knn_accuracy(
     k: number of neighbours.
     temperature: of the weights.
     chunk: queries that a device compares at a time.
-    devices: that share the queries.
+    mesh: whose devices share the queries.
 
   Returns:
     Accuracy in [0, 1].
@@ -151,9 +121,85 @@ def knn_accuracy(
     k=k,
     temperature=temperature,
     chunk=chunk,
-    devices=devices,
+    mesh=mesh,
   )
   return float(np.mean(predicted == query_labels))
+
+
+def nearest(
+  bank_features: np.ndarray,
+  query_features: np.ndarray,
+  *,
+  k: int,
+  chunk: int = 1024,
+  mesh: Mesh | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Finds the k rows of the bank with the largest cosine similarity, exactly.
+
+  The bank stays on the host, in its own dtype, and passes through the devices
+  once, in blocks of B = 16,384 rows. A device holds about 4 D (M / devices +
+  2 B) + 4 chunk B bytes: for ImageNet (M = 50,000, D = 2048) on one device 0.41
+  + 0.27 + 0.07 GB, however large the bank. In several processes each one does
+  the whole search on its own devices.
+
+  Args:
+    bank_features: [N, D], any float dtype; not normalised.
+    query_features: [M, D].
+    k: number of neighbours; at most N.
+    chunk: queries that a device compares at a time; changes no result.
+    mesh: whose devices (of this process) share the queries; None: all.
+
+  Returns:
+    Similarities float32 [M, k], largest first, and rows of the bank int32
+    [M, k]; of equal ones, the row that comes first in the bank.
+
+  Raises:
+    ValueError: k beyond the bank, or features that do not fit.
+  """
+  total = len(bank_features)
+  if not 1 <= k <= total:
+    raise ValueError(f'k = {k} neighbours of a bank of {total} features')
+  if query_features.ndim != 2 or not len(query_features):
+    raise ValueError(
+      f'query features have shape {query_features.shape}, not [M, D] with M > 0'
+    )
+  if query_features.shape[1] != bank_features.shape[1]:
+    raise ValueError(
+      f'query features have {query_features.shape[1]} dimensions, those of '
+      f'the bank {bank_features.shape[1]}'
+    )
+  features_lib.check_finite(query_features, 'query')
+  devices = jax.local_devices() if mesh is None else mesh.local_devices
+  mesh = Mesh(np.array(devices), ('data',))
+  split, copied = NamedSharding(mesh, P('data')), NamedSharding(mesh, P())
+
+  # Powers of two: sizes that vary do not each compile a function. Rows a device
+  # are the same for any number of devices, and so is the rounding.
+  chunk = min(chunk, _power_of_two(len(query_features))) * len(devices)
+  block = min(_BLOCK, _power_of_two(total))
+  queries = [
+    _unit(jax.device_put(_rows(query_features, start, chunk), split))
+    for start in range(0, len(query_features), chunk)
+  ]
+  nothing = (
+    jax.device_put(np.full((chunk, k), -np.inf, np.float32), split),
+    jax.device_put(np.zeros((chunk, k), np.int32), split),
+  )
+  found = [nothing] * len(queries)
+  for start in range(0, total, block):
+    rows = _unit(jax.device_put(_rows(bank_features, start, block), copied))
+    valid = min(block, total - start)
+    found = [
+      _search(query, rows, start, valid, *best, mesh=mesh)
+      for query, best in zip(queries, found, strict=True)
+    ]
+    # The host runs no further ahead, or all blocks would wait on the devices.
+    jax.block_until_ready(found)
+  similarity, index = (
+    np.concatenate([np.asarray(part) for part in parts])[: len(query_features)]
+    for parts in zip(*found, strict=True)
+  )
+  return similarity, index
 
 
 @jax.jit

@@ -17,12 +17,12 @@ LEARNING_RATES = (0.3, 1.0, 3.0, 10.0)
 WEIGHT_DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _MOMENTUM = 0.9
 # Few examples make few steps an epoch: there are at least so many in all.
-_LEAST_STEPS = 1000
+_LEAST_STEPS = 500
 # With so many examples held out one split ranks the pairs; with fewer they are
 # ranked by cross-validation, repeated where even that leaves few predictions.
-_ENOUGH = 500
+_ENOUGH = 1000
 _FOLDS = 5
-_REPEATS = 4
+_REPEATS = 2
 
 
 class Probe(NamedTuple):
@@ -120,10 +120,10 @@ def fit_probe(
   on examples held out, of equals the one with the lowest loss there, is fitted
   again to all examples.
 
-  Held out is a stratified `validation_share`. If that is fewer than 500
+  Held out is a stratified `validation_share`. If that is fewer than 1000
   examples, stratified 5-fold cross-validation takes its place, its folds being
-  heads of the same training; it is repeated 4 times with other folds if there
-  are fewer than 500 examples in all.
+  heads of the same training; it is done twice, with other folds, if there are
+  fewer than 1000 examples in all.
 
   A learning rate r stands for r / L and a weight decay w for w L, where L is
   the largest eigenvalue of the standardised features' covariance. The gradient
@@ -140,7 +140,7 @@ def fit_probe(
     seed: of the split and of the order of the examples.
     learning_rates: grid, relative as said above.
     weight_decays: grid, relative as said above.
-    epochs: passes over the training data; at least 1000 steps are made.
+    epochs: passes over the training data; at least 500 steps are made.
     batch_size: examples a step.
     validation_share: held out to choose from the grid.
 
@@ -203,9 +203,14 @@ def fit_probe(
       batch=batch,
     )
 
-  heads = train(~held_out, rates, decays)
+  weights, bias = train(~held_out, rates, decays)
   accuracy, loss = _score(
-    *heads, inputs, targets, _padded(held_out.astype(np.float32), rows), batch
+    weights,
+    bias,
+    inputs,
+    targets,
+    _padded(held_out.astype(np.float32), rows),
+    batch,
   )
   accuracy, loss = np.asarray(accuracy), np.asarray(loss)
   accuracy = np.where(np.isfinite(loss), accuracy, -1)
@@ -274,7 +279,7 @@ def _train(
   rates, decays = jnp.tile(rates, splits), jnp.tile(decays, splits)
 
   def loss_fn(heads, x, y, w):
-    log_p = jax.nn.log_softmax(_logits(*heads, x), axis=1)
+    log_p = jax.nn.log_softmax(_logits(heads[0], heads[1], x), axis=1)
     log_p = jnp.take_along_axis(log_p, y[:, None, None], axis=1)[:, 0]
     return -jnp.sum(jnp.repeat(w, len(rates) // splits, axis=1) * log_p) / batch
 
@@ -342,27 +347,24 @@ def _held_out(
   labels: np.ndarray, share: float, rng: np.random.Generator
 ) -> np.ndarray:
   """Returns which examples each split holds out, bool [N, splits]."""
-  if not 0 < share < 1:
-    raise ValueError(f'validation_share {share} is not between 0 and 1')
+  if not 0 < share <= 0.5:
+    raise ValueError(f'validation_share {share} is not in (0, 0.5]')
   if share * len(labels) >= _ENOUGH:
-    return _stratified_rank(labels, rng)[:, None] < share * len(labels)
-  folds = min(_FOLDS, len(labels))
+    return _folds(labels, round(1 / share), rng)[:, :1]
   repeats = _REPEATS if len(labels) < _ENOUGH else 1
-  fold = [_stratified_rank(labels, rng) % folds for _ in range(repeats)]
-  return np.concatenate([f[:, None] == np.arange(folds) for f in fold], axis=1)
+  folds = [_folds(labels, _FOLDS, rng) for _ in range(repeats)]
+  return np.concatenate(folds, axis=1)
 
 
-def _stratified_rank(
-  labels: np.ndarray, rng: np.random.Generator
+def _folds(
+  labels: np.ndarray, number: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """Ranks the examples [N] so that each stretch has every class's share."""
-  rank = np.empty(len(labels), np.int64)
-  position = np.empty(len(labels))
-  for c in np.unique(labels):
-    members = rng.permutation(np.flatnonzero(labels == c))
-    position[members] = (np.arange(len(members)) + rng.random()) / len(members)
-  rank[np.argsort(position, kind='stable')] = np.arange(len(labels))
-  return rank
+  """Deals each class evenly to the folds, bool [N, number]."""
+  shuffled = rng.permutation(len(labels))
+  by_class = shuffled[np.argsort(labels[shuffled], kind='stable')]
+  fold = np.empty(len(labels), np.int64)
+  fold[by_class] = np.arange(len(labels)) % number
+  return fold[:, None] == np.arange(number)
 
 
 def _largest_eigenvalue(x: np.ndarray, rng: np.random.Generator) -> float:
@@ -377,9 +379,7 @@ def _largest_eigenvalue(x: np.ndarray, rng: np.random.Generator) -> float:
 
 
 def _padded(array: np.ndarray, rows: int) -> np.ndarray:
-  return np.pad(
-    array, [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1)
-  )
+  return np.pad(array, [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1))
 
 
 def _power_of_two(n: int) -> int:

@@ -1,0 +1,238 @@
+"""The data source tfds:NAME: any prepared TFDS dataset of images.
+
+Examples are read straight from the files (TFRecord or array_record), in file
+order: that is what an id counts. Small images are decoded once, other small
+splits are kept in memory as they are; beyond that, array_record is read at
+random and TFRecord in sequence.
+"""
+
+import dataclasses
+import difflib
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import numpy as np
+
+from contrastive_jax.data import decode
+from contrastive_jax.data.decode import tf
+from contrastive_jax.data.sources import Source, Split, from_arrays
+
+import tensorflow_datasets as tfds  # isort: skip  (after hiding accelerators)
+
+# Splits up to this size are kept in memory.
+IN_MEMORY_BYTES = 2 * 1024**3
+# Images of fixed shape up to this side are kept decoded.
+_DECODED_SIDE = 128
+
+
+def load(
+  name: str, *, channels: int | None = None, data_dir: str | None = None
+) -> Source:
+  """Opens a TFDS dataset, and prepares it first where there is a network.
+
+  Args:
+    name: as TFDS knows it, with a config or version if need be.
+    channels: 1, 3, or None for what the dataset has.
+    data_dir: TFDS's folder; None is TFDS_DATA_DIR or TFDS's default.
+
+  Raises:
+    ValueError, FileNotFoundError: one sentence that says what to do.
+  """
+  spec = f'tfds:{name}'
+  try:
+    builder: Any = tfds.builder(name, data_dir=data_dir)
+  except tfds.core.registered.DatasetNotFoundError as error:
+    known = tfds.list_builders(with_community_datasets=False)
+    near = difflib.get_close_matches(name.split('/')[0].split(':')[0], known)
+    where = data_dir or tfds.core.constants.DATA_DIR
+    raise ValueError(
+      f'{spec}: TFDS knows no dataset of this name and none is prepared in'
+      f' {where}' + (f'; near are {", ".join(near)}' if near else '')
+    ) from error
+  if not builder.is_prepared():
+    _prepare(spec, builder)
+  image = _feature(builder, 'image', tfds.features.Image)
+  if image is None:
+    raise ValueError(
+      f'{spec} has no image feature; its features are'
+      f' {", ".join(builder.info.features)}'
+    )
+  label = _feature(builder, 'label', tfds.features.ClassLabel)
+  splits = builder.info.splits
+  if 'train' not in splits:
+    raise ValueError(
+      f'{spec} has no split train; its splits are {", ".join(splits)}'
+    )
+  train = _split(spec, builder, 'train', image, label, channels)
+  test = None
+  for split in ('test', 'validation'):
+    if split in splits and splits[split].num_examples:
+      test = _split(spec, builder, split, image, label, channels)
+      if test.num_classes == train.num_classes:
+        break
+  return Source(spec, train, test)
+
+
+def _prepare(spec: str, builder) -> None:
+  """Downloads and prepares; without a network, says so within seconds."""
+  hosts = {urllib.parse.urlsplit(u).netloc for u in builder.url_infos}
+  hosts = sorted(h for h in hosts if h)[:3] or ['storage.googleapis.com']
+  advice = (
+    f'run `tfds build {spec[5:]}` where there is a network and copy its folder'
+    ' here, name its parent in TFDS_DATA_DIR, or use folder:PATH or idx:PATH'
+  )
+  if not any(_reachable(host) for host in hosts):
+    raise FileNotFoundError(
+      f'{spec} is not prepared in {builder.data_dir} and {hosts[0]} cannot be'
+      f' reached to download it: {advice}'
+    )
+  try:
+    builder.download_and_prepare()
+  except Exception as error:
+    # TFDS raises all kinds: missing manual files, checksums, timeouts.
+    reason = ' '.join(str(error).split())[:300]
+    raise ValueError(
+      f'{spec} is not prepared in {builder.data_dir} and preparing it failed'
+      f' ({reason}): {advice}'
+    ) from error
+
+
+def _reachable(host: str) -> bool:
+  """Whether a web server answers, with whatever status, through any proxy."""
+  request = urllib.request.Request(f'https://{host}', method='HEAD')
+  try:
+    urllib.request.urlopen(request, timeout=5).close()
+  except urllib.error.HTTPError:
+    return True
+  except OSError:
+    return False
+  return True
+
+
+def _feature(builder, name: str, kind: type) -> str | None:
+  """Returns the key of the feature of that kind, `name` if there are more."""
+  features = builder.info.features
+  keys = [k for k in features if isinstance(features[k], kind)]
+  return name if name in keys else next(iter(keys), None)
+
+
+def _split(
+  spec: str,
+  builder,
+  name: str,
+  image: str,
+  label: str | None,
+  channels: int | None,
+) -> Split:
+  """Makes a split in whichever of the four ways fits its size and format."""
+  info = builder.info.splits[name]
+  feature = builder.info.features[image]
+  height, width, depth = feature.shape
+  channels = channels or (1 if depth == 1 else 3)
+  files = [str(path) for path in info.filepaths]
+  schema: dict[str, Any] = {image: tf.io.FixedLenFeature([], tf.string)}
+  if label:
+    schema[label] = tf.io.FixedLenFeature([], tf.int64)
+
+  def parse(record):
+    example = tf.io.parse_single_example(record, schema)
+    number = tf.cast(example[label], tf.int32) if label else tf.constant(-1)
+    return example[image], number
+
+  if builder.info.file_format.value == 'array_record':
+    read, stream = _random_access(files, parse), None
+    ordered = tf.data.Dataset.range(info.num_examples).map(
+      read, num_parallel_calls=4, deterministic=True
+    )
+  else:
+    read, stream = None, _in_sequence(files, info.shard_lengths, parse)
+    ordered = stream(np.arange(len(files)), 1).map(lambda _, *x: x)
+
+  names = None
+  # Splits without public labels (ImageNet's test) carry -1.
+  if label and next(iter(ordered.take(1)))[1] >= 0:
+    names = tuple(builder.info.features[label].names)
+  side = max(height or IN_MEMORY_BYTES, width or IN_MEMORY_BYTES)
+  if (
+    side <= _DECODED_SIDE
+    and info.num_examples * side * side * channels <= IN_MEMORY_BYTES
+  ):
+    decoded = ordered.map(
+      lambda x, n: (decode.decode_image(x, channels), n), num_parallel_calls=4
+    )
+    images, labels = _collect(spec, decoded)
+    return from_arrays(
+      f'{spec} {name}', images, labels if names else None, names
+    )
+  split = Split(
+    name=f'{spec} {name}',
+    size=info.num_examples,
+    channels=channels,
+    num_classes=len(names) if names else None,
+    class_names=names,
+    image_shape=(height, width) if height and width else None,
+    read=read,
+    stream=stream,
+    shards=len(files) if stream else 0,
+  )
+  if info.num_bytes > IN_MEMORY_BYTES:
+    return split
+  encoded, labels = _collect(spec, ordered)
+  encoded, table = tf.constant(encoded), tf.constant(labels)
+  return dataclasses.replace(
+    split,
+    labels=labels if names else None,
+    read=lambda i: (tf.gather(encoded, i), tf.gather(table, i)),
+    stream=None,
+    shards=0,
+  )
+
+
+def _random_access(files: list[str], parse):
+  """Returns the function id -> (encoded file, label) over array_record."""
+  from array_record.python import array_record_data_source  # Linux, macOS
+
+  records = array_record_data_source.ArrayRecordDataSource(files)
+
+  def read(i):
+    record = tf.numpy_function(
+      lambda k: records[int(k)], [i], tf.string, stateful=False
+    )
+    return parse(tf.ensure_shape(record, []))
+
+  return read
+
+
+def _in_sequence(files: list[str], lengths: list[int], parse):
+  """Returns `Split.stream` over TFRecord files of so many records each."""
+  starts = np.cumsum([0, *lengths])[:-1]
+
+  def stream(shards, cycle):
+    def one(shard):
+      records = tf.data.TFRecordDataset(tf.gather(files, shard))
+      records = records.enumerate(tf.gather(starts, shard))
+      return records.map(lambda i, r: (tf.cast(i, tf.int32), *parse(r)))
+
+    return tf.data.Dataset.from_tensor_slices(shards).interleave(
+      one,
+      cycle_length=cycle,
+      block_length=16,
+      num_parallel_calls=cycle,
+      deterministic=True,
+    )
+
+  return stream
+
+
+def _collect(spec: str, dataset) -> tuple[np.ndarray, np.ndarray]:
+  """Reads a whole split into two arrays."""
+  try:
+    batches = list(dataset.batch(256).as_numpy_iterator())
+  except tf.errors.OpError as error:
+    raise ValueError(
+      f'{spec} is damaged: {error.message.splitlines()[0]}'
+    ) from error
+  first, second = zip(*batches, strict=True)
+  return np.concatenate(first), np.concatenate(second)

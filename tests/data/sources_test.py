@@ -1,0 +1,308 @@
+"""Where images come from: formats, labels, splits, and what is refused."""
+
+import gzip
+import io
+import os
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.data
+import tensorflow_datasets as tfds
+
+from contrastive_jax.data import decode, pipeline, sources, tfds_source
+
+_DEBIAN = pathlib.Path('/usr/share/datasets/fashion-mnist')
+
+
+def _photo(width=48, height=32, shift=0):
+  image = PIL.Image.fromarray(skimage.data.astronaut())
+  box = (shift, shift, shift + 300, shift + 200)
+  return image.resize((width, height), PIL.Image.Resampling.BICUBIC, box=box)
+
+
+def _save(image, path, **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  image.save(path, **options)
+
+
+def _write_idx(path, array):
+  head = bytes([0, 0, 8, array.ndim])
+  head += b''.join(n.to_bytes(4, 'big') for n in array.shape)
+  with (gzip.open if path.suffix == '.gz' else open)(path, 'wb') as f:
+    f.write(head + array.tobytes())
+
+
+def test_digits_are_split_by_class_and_scaled():
+  train, test = sources.load('digits')[1:]
+  assert (train.size, test.size) == (1438, 359)
+  assert train.image_shape == (8, 8) and train.channels == 1
+  assert train.images.min() == 0 and train.images.max() == 255
+  share = np.bincount(test.labels) / (
+    np.bincount(test.labels) + np.bincount(train.labels)
+  )
+  np.testing.assert_allclose(share, 0.2, atol=0.005)
+  seen = {i.tobytes() for i in train.images} & {
+    i.tobytes() for i in test.images
+  }
+  assert not seen
+  assert train.describe(12) == 'digits train #12'
+
+
+def test_channels_are_repeated():
+  split = sources.load('digits', channels=3).train
+  assert split.channels == 3
+  np.testing.assert_array_equal(split.images[..., 0], split.images[..., 2])
+
+
+def test_idx_reads_plain_and_gz_and_may_lack_labels(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (20, 5, 7), np.uint8)
+  _write_idx(tmp_path / 'train-images-idx3-ubyte.gz', images)
+  _write_idx(tmp_path / 't10k-images-idx3-ubyte', images[:4])
+  labels = np.arange(20, dtype=np.uint8) % 3
+  _write_idx(tmp_path / 'train-labels-idx1-ubyte', labels)
+  source = sources.load(f'idx:{tmp_path}')
+  np.testing.assert_array_equal(source.train.images[..., 0], images)
+  np.testing.assert_array_equal(source.train.labels, labels)
+  assert source.train.num_classes == 3
+  assert source.test.labels is None and source.test.num_classes is None
+
+
+@pytest.mark.skipif(not _DEBIAN.is_dir(), reason='no dataset-fashion-mnist')
+def test_idx_reads_debians_fashion_mnist():
+  source = sources.load(f'idx:{_DEBIAN}')
+  assert (source.train.size, source.test.size) == (60000, 10000)
+  assert source.train.image_shape == (28, 28)
+  np.testing.assert_array_equal(np.bincount(source.test.labels), [1000] * 10)
+
+
+def test_idx_refuses_damage(tmp_path):
+  images = np.zeros((20, 5, 7), np.uint8)
+  path = tmp_path / 'train-images-idx3-ubyte'
+  with pytest.raises(FileNotFoundError, match='no folder'):
+    sources.load(f'idx:{tmp_path / "absent"}')
+  with pytest.raises(FileNotFoundError, match='no train-images-idx3-ubyte'):
+    sources.load(f'idx:{tmp_path}')
+  _write_idx(path, images)
+  _write_idx(tmp_path / 'train-labels-idx1-ubyte', np.zeros(19, np.uint8))
+  with pytest.raises(ValueError, match='20 train images but 19 labels'):
+    sources.load(f'idx:{tmp_path}')
+  path.write_bytes(path.read_bytes()[:-100])
+  with pytest.raises(ValueError, match='promises 700 bytes .* holds 600'):
+    sources.load(f'idx:{tmp_path}')
+  _write_idx(path, np.zeros(20, np.uint8))
+  with pytest.raises(ValueError, match='0x00000801, not with the 0x00000803'):
+    sources.load(f'idx:{tmp_path}')
+  whole = gzip.compress(b'\0\0\x08\3' + bytes(5000))
+  path.unlink()
+  path.with_suffix('.gz').write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(ValueError, match='cannot be read'):
+    sources.load(f'idx:{tmp_path}')
+
+
+def test_folder_flat_has_no_labels_and_no_test(tmp_path):
+  for i, name in enumerate(['b.JPG', 'a.jpeg', 'c.png', 'D.WebP']):
+    _save(_photo(shift=i), tmp_path / name)
+  (tmp_path / 'notes.txt').write_text('no image')
+  (tmp_path / '._a.jpeg').write_bytes(b'resource fork')
+  _save(_photo(), tmp_path / '__MACOSX' / 'a.jpeg')
+  _save(_photo(), tmp_path / '.cache' / 'a.jpeg')
+  os.symlink(tmp_path, tmp_path / 'loop')
+  train, test = sources.load(f'folder:{tmp_path}')[1:]
+  names = [pathlib.Path(p).name for p in train.paths]
+  assert names == ['D.WebP', 'a.jpeg', 'b.JPG', 'c.png']
+  assert train.labels is None and train.num_classes is None and test is None
+  assert train.describe(1) == str(tmp_path / 'a.jpeg')
+
+
+def test_folder_of_classes_gives_up_a_fifth(tmp_path):
+  for i in range(20):
+    _save(_photo(8, 8), tmp_path / 'cat' / f'{i % 2}' / f'{i}.png')
+  for i in range(10):
+    _save(_photo(8, 8), tmp_path / 'dog' / f'{i}.png')
+  train, test = sources.load(f'folder:{tmp_path}')[1:]
+  assert train.class_names == test.class_names == ('cat', 'dog')
+  assert np.bincount(test.labels).tolist() == [4, 2]
+  assert not set(train.paths) & set(test.paths)
+  again = sources.load(f'folder:{tmp_path}')
+  assert again.test.paths == test.paths
+  for path, label in zip(test.paths, test.labels, strict=True):
+    assert ('cat', 'dog')[label] in path
+  # An image beside the class folders: they are no classes.
+  _save(_photo(8, 8), tmp_path / 'top.png')
+  assert sources.load(f'folder:{tmp_path}').train.labels is None
+
+
+def test_folder_with_train_and_val(tmp_path):
+  for split, n in (('train', 3), ('val', 2)):
+    for c in 'ab':
+      for i in range(n):
+        _save(_photo(8, 8), tmp_path / split / c / f'{i}.png')
+  _save(_photo(8, 8), tmp_path / 'test' / 'x.png')  # unlabelled: val is better
+  train, test = sources.load(f'folder:{tmp_path}')[1:]
+  assert (train.size, test.size) == (6, 4)
+  assert test.labels.tolist() == [0, 0, 1, 1]
+  _save(_photo(8, 8), tmp_path / 'val' / 'c' / 'x.png')
+  with pytest.raises(ValueError, match='class c, which the train folder'):
+    sources.load(f'folder:{tmp_path}')
+
+
+@pytest.mark.parametrize(
+  'name, mode, options',
+  [
+    ('rgb.png', 'RGB', {}),
+    ('rgb.jpg', 'RGB', {}),
+    ('progressive.jpg', 'RGB', {'progressive': True}),
+    ('grey.jpg', 'L', {}),
+    ('grey.png', 'L', {}),
+    ('bits.png', '1', {}),
+    ('rgba.png', 'RGBA', {}),
+    ('grey_alpha.png', 'LA', {}),
+    ('palette.png', 'P', {}),
+    ('cmyk.jpg', 'CMYK', {}),
+    ('lossy.webp', 'RGB', {}),
+    ('rgba.webp', 'RGBA', {'lossless': True, 'exact': True}),
+  ],
+)
+def test_every_kind_of_file_is_what_pillow_says(name, mode, options):
+  photo = _photo()
+  if 'A' in mode:
+    alpha = np.tile(np.linspace(0, 255, 48).astype(np.uint8), (32, 1))
+    photo.putalpha(PIL.Image.fromarray(alpha))
+  data = io.BytesIO()
+  kind = {'jpg': 'jpeg'}.get(name.split('.')[1], name.split('.')[1])
+  photo.convert(mode).save(data, kind, **options)
+  ours = decode.decode_image(decode.tf.constant(data.getvalue()), 3).numpy()
+  data = io.BytesIO(data.getvalue())
+  theirs = np.asarray(PIL.Image.open(data).convert('RGB'))
+  # Two JPEG decoders differ by a few levels; all else is exact.
+  atol = 6 if kind == 'jpeg' else 0
+  np.testing.assert_allclose(ours.astype(int), theirs, atol=atol)
+  grey = decode.decode_image(decode.tf.constant(data.getvalue()), 1).numpy()
+  luma = ours @ np.array([0.299, 0.587, 0.114])
+  np.testing.assert_allclose(grey[..., 0], luma, atol=0.51)
+
+
+def test_16_bits_keep_the_upper_8():
+  values = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+  data = io.BytesIO()
+  PIL.Image.fromarray(values).save(data, 'png')
+  ours = decode.decode_image(decode.tf.constant(data.getvalue()), 3).numpy()
+  np.testing.assert_array_equal(ours[..., 1], values >> 8)
+
+
+def test_what_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="'cifar'; known are digits, idx"):
+    sources.load('cifar')
+  with pytest.raises(ValueError, match='unknown data source'):
+    sources.load('folder:')
+  with pytest.raises(ValueError, match='1 or 3, not 4'):
+    sources.load('digits', channels=4)
+  with pytest.raises(FileNotFoundError, match='there is no folder'):
+    sources.load(f'folder:{tmp_path / "absent"}')
+  with pytest.raises(ValueError, match='it is empty'):
+    sources.load(f'folder:{tmp_path}')
+  (tmp_path / 'a.tiff').write_bytes(b'')
+  (tmp_path / 'b.tiff').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'no image .* there: \.tiff \(2\)'):
+    sources.load(f'folder:{tmp_path}')
+  _save(_photo(), tmp_path / 'a.png')
+  with pytest.raises(ValueError, match='only 1 image .* at least 2'):
+    sources.load(f'folder:{tmp_path}')
+
+
+class TinyPhotos(tfds.core.GeneratorBasedBuilder):
+  """Ten photographs of different sizes, three classes."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  SHAPE = (None, None, 3)
+
+  def _info(self):
+    features = {
+      'image': tfds.features.Image(shape=self.SHAPE),
+      'label': tfds.features.ClassLabel(names=['x', 'y', 'z']),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self, features=tfds.features.FeaturesDict(features)
+    )
+
+  def _split_generators(self, dl_manager):
+    return {'train': self._examples(10), 'validation': self._examples(4)}
+
+  def _examples(self, n):
+    for i in range(n):
+      width = 40 if self.SHAPE[0] else 40 + i
+      image = np.asarray(_photo(width, 32, shift=10 * i))
+      yield i, {'image': image, 'label': i % 3}
+
+  _generate_examples = _examples
+
+
+class TinySquares(TinyPhotos):
+  """The same, all of one known shape."""
+
+  SHAPE = (32, 40, 3)
+
+
+def _prepare(builder, folder, file_format):
+  builder(data_dir=folder, file_format=file_format).download_and_prepare(
+    download_config=tfds.download.DownloadConfig(
+      try_download_gcs=False, num_shards=3
+    )
+  )
+
+
+@pytest.mark.parametrize('file_format', ['tfrecord', 'array_record'])
+@pytest.mark.parametrize('where', ['memory', 'disk', 'decoded'])
+def test_tfds_in_both_formats_and_every_way(
+  tmp_path, monkeypatch, file_format, where
+):
+  builder = TinySquares if where == 'decoded' else TinyPhotos
+  _prepare(builder, tmp_path, file_format)
+  if where == 'disk':
+    monkeypatch.setattr(tfds_source, 'IN_MEMORY_BYTES', 1)
+  spec = f'tfds:{builder.name}'
+  source = sources.load(spec, data_dir=str(tmp_path))
+  train, test = source.train, source.test
+  assert (train.size, test.size, train.channels) == (10, 4, 3)
+  assert train.class_names == ('x', 'y', 'z')
+  assert train.describe(3) == f'{spec} train #3'
+  ways = (train.images is not None, train.read is not None, bool(train.stream))
+  assert (
+    ways
+    == {
+      'decoded': (True, False, False),
+      'memory': (False, True, False),
+      'disk': (
+        False,
+        *((False, True) if 'tf' in file_format else (True, False)),
+      ),
+    }[where]
+  )
+  found = []
+  batches = pipeline.eval_batches(train, image_size=32, crop=1, batch_size=4)
+  for batch in batches:
+    rows = batch['mask']
+    found += zip(batch['image'][rows], batch['label'][rows], strict=True)
+  photos = [
+    _photo(40 + (where != 'decoded') * i, 32, 10 * i) for i in range(10)
+  ]
+  crops = []
+  for i, photo in enumerate(photos):
+    left = (photo.width - 32) // 2
+    crops.append((np.asarray(photo)[:, left : left + 32], i % 3))
+  # TFDS shuffles once, when it writes: the same pictures, in its own order.
+  key = [(image.tobytes(), int(label)) for image, label in found]
+  assert sorted(key) == sorted((c.tobytes(), label) for c, label in crops)
+
+
+def test_tfds_says_what_to_do(tmp_path, monkeypatch):
+  with pytest.raises(ValueError, match=f'none is .* in {tmp_path}; .*cifar100'):
+    sources.load('tfds:cifar1000', data_dir=str(tmp_path))
+  monkeypatch.setattr(tfds_source, '_reachable', lambda host: False)
+  with pytest.raises(
+    FileNotFoundError, match=f'not prepared in {tmp_path}.*toronto.*tfds build'
+  ):
+    sources.load('tfds:cifar10', data_dir=str(tmp_path))
+  assert not list(tmp_path.rglob('*.incomplete*'))

@@ -1,0 +1,201 @@
+"""The main job as a user runs it: killed, stopped, continued, misused."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from contrastive_jax import train
+from tests import tiny
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMAND = [sys.executable, '-m', 'contrastive_jax.main']
+ENVIRONMENT = dict(
+  os.environ,
+  JAX_PLATFORMS='cpu',
+  JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.5',
+)
+
+
+def start(*arguments, **kwargs) -> subprocess.Popen:
+  return subprocess.Popen(
+    [*COMMAND, '--config=tests/tiny.py', '--cpu_devices=2', *arguments],
+    cwd=ROOT,
+    env=ENVIRONMENT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    **kwargs,
+  )
+
+
+def hashes(workdir: pathlib.Path, step: int) -> dict[str, str]:
+  """The content hash of every array in a checkpoint."""
+  return json.loads(
+    (workdir / 'checkpoints' / str(step) / 'hashes' / 'metadata').read_text()
+  )
+
+
+def wait_for(process: subprocess.Popen, path: pathlib.Path) -> None:
+  deadline = time.monotonic() + 180
+  while not path.exists():
+    assert process.poll() is None, process.stdout.read()
+    assert time.monotonic() < deadline, f'{path} never came'
+    time.sleep(0.01)
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp('uninterrupted')
+  process = start(f'--workdir={workdir}', '--config.steps=12')
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+  return workdir
+
+
+def test_what_a_run_prints_and_writes(tmp_path, capsys):
+  summary = train.pretrain(tiny.config(), tmp_path)
+  printed = capsys.readouterr().out
+  assert 'learning rate 1 x 64/256 = 0.25' in printed
+  assert '8 cpu devices in 1 processes, mapped by shard_map' in printed
+  assert 'cifar stem for 8 pixel images' in printed
+  assert 'saturation' in printed  # left out: digits are grey
+  assert '(chance 9.6884)' in printed  # 2 ln(127)
+  written = json.loads((tmp_path / 'summary.json').read_text())
+  assert written == json.loads(json.dumps(summary))
+  assert written['step'] == 4
+  assert written['chance_loss'] == pytest.approx(9.68837, abs=1e-4)
+  rows = written['rows']
+  assert list(rows) == ['raw pixels', 'untrained encoder', 'trained encoder']
+  for row in rows.values():
+    assert all(0 <= value <= 1 for value in row.values())
+  assert rows['raw pixels']['knn20_cos_t0.07'] > 0.95  # digits are easy
+  reports = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line)['step'] for line in reports] == [2, 4]
+  assert list(tmp_path.glob('events.out.tfevents*'))
+
+
+def test_killed_and_continued_equals_uninterrupted(tmp_path, uninterrupted):
+  arguments = (f'--workdir={tmp_path}', '--config.steps=12')
+  process = start(*arguments)
+  wait_for(process, tmp_path / 'checkpoints' / '4')
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert not (tmp_path / 'summary.json').exists()
+  process = start(*arguments)
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+  assert 'continuing from the checkpoint of step' in output
+  assert hashes(tmp_path, 12) == hashes(uninterrupted, 12)
+  ours, theirs = (
+    json.loads((folder / 'summary.json').read_text())
+    for folder in (tmp_path, uninterrupted)
+  )
+  assert ours['rows'] == theirs['rows']
+  steps = [
+    json.loads(line)['step']
+    for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  ]
+  assert steps == [2, 4, 6, 8, 10, 12]
+
+
+def test_sigterm_writes_a_checkpoint_and_exits_0(tmp_path):
+  process = start(
+    f'--workdir={tmp_path}',
+    '--config.steps=100000',
+    '--config.checkpoint.every_steps=1000000',
+    '--config.log.every_steps=1',
+  )
+  wait_for(process, tmp_path / 'metrics.jsonl')
+  process.send_signal(signal.SIGTERM)
+  began = len((tmp_path / 'metrics.jsonl').read_text().splitlines())
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == 0, output
+  (step,) = (int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*'))
+  # The step under way, the one that was started meanwhile, no more.
+  assert step <= began + 3
+  assert f'stopped by SIGTERM at step {step}' in output
+
+
+def test_another_experiment_may_not_use_the_same_folder(tmp_path):
+  config = tiny.config()
+  (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
+  other = config.to_dict()
+  other['objective']['temperature'] = 0.1
+  (tmp_path / 'config.json').write_text(json.dumps(other))
+  with pytest.raises(ValueError, match='objective.temperature=0.1, this one'):
+    train.pretrain(config, tmp_path)
+
+
+def test_a_damaged_config_is_a_sentence(tmp_path):
+  (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
+  (tmp_path / 'config.json').write_text('{"seed": ')
+  with pytest.raises(ValueError, match='config.json is damaged'):
+    train.pretrain(tiny.config(), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+  config = tiny.config()
+  config.optimizer.name = 'sgd'
+  config.optimizer.base_learning_rate = 1e30
+  config.optimizer.warmup_epochs = 0.0
+  with pytest.raises(FloatingPointError, match='is not saved'):
+    train.pretrain(config, tmp_path)
+  assert not list((tmp_path / 'checkpoints').glob('[0-9]*'))
+
+
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    (('batch_size', 60), 'batch size 60 is not divisible by 8 devices'),
+    (('batch_size', 4096), 'batch size 4096 is larger than the 1437 images'),
+    (('mapping', 'vmap'), "mapping is 'shard_map' or 'pmap', not 'vmap'"),
+    (('objective.name', 'simclrr'), "did you mean 'simclr'"),
+    (('objective.temperature', 0.0), 'temperature is 0.0, not positive'),
+    (('objective.loss_reduction', 'max'), "'mean' or 'sum', not 'max'"),
+    (('encoder.name', 'resnet51'), "'resnet51' is unknown"),
+    (('data.source', 'folder:nowhere'), 'no folder nowhere'),
+    (('data.source', 'digit'), 'unknown data source'),
+    (('data.mean', (0.5, 0.5, 0.5)), '3 values, the images have 1 channels'),
+  ],
+)
+def test_what_does_not_fit_is_said_before_compiling(
+  change, sentence, tmp_path, monkeypatch
+):
+  config = tiny.config()
+  with config.unlocked():
+    config.update_from_flattened_dict(dict([change]))
+  monkeypatch.setattr(jax, 'jit', None)  # nothing may be compiled
+  with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+    train.pretrain(config, tmp_path)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known():
+  config = tiny.config()
+  with config.unlocked():
+    config.encoder.widht = 3
+  with pytest.raises(ValueError, match="did you mean 'encoder.width'"):
+    train.pretrain(config, 'unused')
+
+
+@pytest.mark.parametrize(
+  ('argument', 'sentence'),
+  [
+    ('--config.batchsize=3', 'Did you mean "batch_size"'),
+    ('--config.data.source=folder:nowhere', 'no folder nowhere'),
+    ('--config=configs/nowhere.py', 'no config file configs/nowhere.py'),
+  ],
+)
+def test_the_program_says_one_sentence_and_fails(argument, sentence, tmp_path):
+  process = start(f'--workdir={tmp_path}', argument)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 1
+  (line,) = output.strip().splitlines()
+  assert line.startswith('error: ') and sentence in line
