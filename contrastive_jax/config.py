@@ -87,7 +87,7 @@ def base() -> ml_collections.ConfigDict:
       batch_size=256,
       knn_k=20,
       knn_temperature=0.07,
-      probe_epochs=100,
+      probe_epochs=30,
       labels_per_class=10,  # of the few-label probe
     )
   )

@@ -37,10 +37,24 @@ def evaluate(
     RuntimeError: evaluation has moved the batch statistics.
   """
   before = jax.device_get(state.model_state)
+
+  def represent(params, model_state, images):
+    images = images.astype(jnp.float32) / 255.0
+    images = step.network_input(images, job.config.data)
+    return job.objective.features(params, model_state, images)
+
+  def encoder(state):
+    return lambda split: features.extract(
+      # One function object, so that it is compiled once for all states.
+      jax.tree_util.Partial(represent, state.params, state.model_state),
+      _eval_batches(job, split, job.run.image_size, job.mesh.size),
+      mesh=job.mesh,
+    )
+
   rows = {
     'raw pixels': _measure(job, lambda split: _pixels(job, split)),
-    'untrained encoder': _measure(job, lambda s: _features(job, untrained, s)),
-    'trained encoder': _measure(job, lambda s: _features(job, state, s)),
+    'untrained encoder': _measure(job, encoder(untrained)),
+    'trained encoder': _measure(job, encoder(state)),
   }
   features.assert_unchanged(before, state.model_state)
   trained = rows['trained encoder']
@@ -128,16 +142,3 @@ def _pixels(job: build.Job, split: Split) -> features.Rows:
   size = min(job.run.image_size, _PIXELS_SIZE)
   return features.pixels(_eval_batches(job, split, size, jax.process_count()))
 
-
-def _features(job: build.Job, state: TrainState, split: Split) -> features.Rows:
-  def represent(params, model_state, images):
-    images = step.network_input(
-      images.astype(jnp.float32) / 255.0, job.config.data
-    )
-    return job.objective.features(params, model_state, images)
-
-  return features.extract(
-    jax.tree_util.Partial(represent, state.params, state.model_state),
-    _eval_batches(job, split, job.run.image_size, job.mesh.size),
-    mesh=job.mesh,
-  )

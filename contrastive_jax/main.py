@@ -85,10 +85,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return flags.FLAGS(argv)
   except AttributeError as error:
     # ml_collections knows the nearest key; it quotes itself twice.
-    sentence = re.sub(r"\\\\n|\\\\|\s+", ' ', str(error)).strip("' ")
+    sentence = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
     sys.exit(f'error: unknown config key: {sentence}')
   except OSError as error:
-    path = str(error).partition('directory: ')[2].strip("'")
+    path = str(error).partition('directory: ')[2].replace("'", '')
     sys.exit(f'error: there is no config file {path}' if path else f'{error}')
   except (flags.Error, TypeError) as error:
     sys.exit(f'error: {error}')

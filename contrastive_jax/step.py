@@ -133,7 +133,7 @@ def make_train_step(
       gradient, state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    metrics['gradient_norm'] = optax.global_norm(gradient)
+    metrics['gradient_norm'] = optax.tree.norm(gradient)
     return (
       state.replace(
         step=state.step + 1,

@@ -128,6 +128,7 @@ def test_another_experiment_may_not_use_the_same_folder(tmp_path):
   config = tiny.config()
   (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
   other = config.to_dict()
+  other['data']['image_size'] = 8
   other['objective']['temperature'] = 0.1
   (tmp_path / 'config.json').write_text(json.dumps(other))
   with pytest.raises(ValueError, match='objective.temperature=0.1, this one'):
@@ -155,7 +156,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
   ('change', 'sentence'),
   [
     (('batch_size', 60), 'batch size 60 is not divisible by 8 devices'),
-    (('batch_size', 4096), 'batch size 4096 is larger than the 1437 images'),
+    (('batch_size', 4096), 'batch size 4096 is larger than the 1438 images'),
     (('mapping', 'vmap'), "mapping is 'shard_map' or 'pmap', not 'vmap'"),
     (('objective.name', 'simclrr'), "did you mean 'simclr'"),
     (('objective.temperature', 0.0), 'temperature is 0.0, not positive'),
