@@ -82,7 +82,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   if not any(re.match('--?config[=$]', argument) for argument in argv):
     argv = [argv[0], f'--config={_DEFAULT_CONFIG}', *argv[1:]]
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
+    # A file that could not be loaded fails at its first use, not before.
+    _CONFIG.value.get('seed')
+    return rest
   except AttributeError as error:
     # ml_collections knows the nearest key; it quotes itself twice.
     sentence = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')

@@ -85,11 +85,7 @@ def make_gradient_fn(
     # The same key on every replica: randomness may not depend on how many
     # there are. What is drawn per example is drawn from the example's id.
     rng = jax.random.fold_in(state.rng, state.step)
-    # Under shard_map's check, the gradient of a replicated value comes summed
-    # over replicas, and a pmean of it does nothing: N times the gradient. Cast
-    # to a per-replica value once, and the local gradient is local, under
-    # shard_map (checked or not) and pmap alike.
-    params = jax.lax.pcast(state.params, AXIS, to='varying')
+    params = _varying(state.params)
 
     def loss_fn(params):
       return objective.loss(
@@ -211,6 +207,17 @@ def shard(batch: Any, mesh: jax.sharding.Mesh) -> Any:
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
     batch,
   )
+
+
+def _varying(params: Any) -> Any:
+  """Casts replicated parameters to one value a replica, once for all uses.
+
+  Under shard_map's check, the gradient of a replicated value comes summed over
+  replicas, and a pmean of it does nothing: N times the gradient. After this
+  cast the local gradient is local, under shard_map (checked or not) and pmap
+  alike, and is reduced once, however often a parameter is used.
+  """
+  return jax.lax.pcast(params, AXIS, to='varying')
 
 
 def _replica_mean(tree: Any) -> Any:

@@ -53,3 +53,31 @@ def test_loss_gradient_and_statistics(devices, mapping, one_device):
     np.testing.assert_allclose(
       metrics[name], value, rtol=1e-5, atol=1e-6, err_msg=name
     )
+
+
+@pytest.mark.parametrize('mapping', ['shard_map', 'pmap'])
+def test_a_forgotten_or_an_added_mean_is_noticed(
+  mapping, one_device, monkeypatch
+):
+  """The mistakes that a loss value does not show, made on purpose."""
+  reference = one_device[0]
+
+  def error_with(name, wrong):
+    with monkeypatch.context() as patch:
+      patch.setattr(step, name, wrong)
+      gradient, _, _ = gradient_on(2, mapping)
+    return max(relative_errors(gradient, reference))
+
+  def sums(tree):
+    return jax.tree.map(lambda x: jax.lax.psum(x, step.AXIS), tree)
+
+  right = step._replica_mean
+  assert error_with('_replica_mean', right) < 1e-5
+  assert error_with('_replica_mean', sums) > 0.1
+  if mapping == 'pmap':  # shard_map sees it without running anything
+    assert error_with('_replica_mean', lambda tree: tree) > 0.1
+  else:
+    with pytest.raises(ValueError, match='replicated|replication'):
+      error_with('_replica_mean', lambda tree: tree)
+    # Without the cast, the gradient is summed before the mean is taken.
+    assert error_with('_varying', lambda tree: tree) > 0.1

@@ -10,6 +10,8 @@ and BYOL pipelines: the crop is cut out, then resized, so that pixels outside
 the crop count nothing.
 """
 
+import contextlib
+import ctypes
 import io
 import math
 import os
@@ -25,7 +27,7 @@ INTERPOLATIONS = ('bicubic', 'bilinear')
 _MAX_VIEWS = 256
 
 
-def hide_accelerators() -> None:
+def _hide_accelerators() -> None:
   """Keeps TensorFlow off the accelerator, whose memory belongs to JAX."""
   for kind in ('GPU', 'TPU'):
     try:
@@ -36,7 +38,23 @@ def hide_accelerators() -> None:
         raise
 
 
-hide_accelerators()
+def _keep_freed_memory() -> None:
+  """Lets glibc's malloc keep freed buffers instead of unmapping them.
+
+  Every image passes through several buffers of a megabyte. With glibc's
+  defaults each of them is mapped anew: 1,300 page faults and half of the time
+  for an image of 500 x 375 pixels (260 images/s on one core instead of 600).
+  """
+  mmap_threshold, top_pad = -3, -2  # M_... in malloc.h
+  # Other C libraries have no mallopt.
+  with contextlib.suppress(AttributeError, OSError, TypeError):
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(mmap_threshold, 32 * 2**20)
+    mallopt(top_pad, 64 * 2**20)
+
+
+_hide_accelerators()
+_keep_freed_memory()
 
 
 def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:

@@ -1,0 +1,115 @@
+"""Two real processes, joined over loopback, against one device."""
+
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+from tests import step_test, train_test
+
+# Runs in each process: the gradient of the first batch, on 2 x 2 devices.
+CHILD = """
+import sys
+import jax
+jax.config.update('jax_num_cpu_devices', 2)
+process, port, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+jax.distributed.initialize(f'127.0.0.1:{port}', 2, process)
+import numpy as np
+from tests import step_test
+for mapping in ('shard_map', 'pmap'):
+  gradient, model_state, metrics = step_test.gradient_on(4, mapping)
+  if process == 0:
+    leaves = jax.tree.leaves((gradient, model_state, metrics['loss']))
+    np.savez(f'{path}/{mapping}.npz', *leaves)
+"""
+
+
+def free_port() -> int:
+  with socket.socket() as s:
+    s.bind(('127.0.0.1', 0))
+    return s.getsockname()[1]
+
+
+def start_pair(arguments_of) -> list[subprocess.Popen]:
+  return [
+    subprocess.Popen(
+      [sys.executable, *arguments_of(process)],
+      cwd=train_test.ROOT,
+      env=train_test.ENVIRONMENT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for process in range(2)
+  ]
+
+
+def finish(pair: list[subprocess.Popen]) -> list[str]:
+  outputs = [process.communicate(timeout=300)[0] for process in pair]
+  for process, output in zip(pair, outputs, strict=True):
+    assert process.returncode == 0, output
+  return outputs
+
+
+def job(port: int, workdir: pathlib.Path, *more: str):
+  return lambda process: [
+    '-m',
+    'contrastive_jax.main',
+    '--config=tests/tiny.py',
+    f'--workdir={workdir}',
+    f'--coordinator=127.0.0.1:{port}',
+    '--processes=2',
+    f'--process={process}',
+    *more,
+  ]
+
+
+def test_gradient_of_two_processes(tmp_path):
+  port = free_port()
+  finish(
+    start_pair(lambda process: ['-c', CHILD, str(process), str(port), tmp_path])
+  )
+  gradient, model_state, metrics = step_test.gradient_on(1, 'shard_map')
+  reference = jax.tree.leaves((gradient, model_state, metrics['loss']))
+  for mapping in ('shard_map', 'pmap'):
+    stored = np.load(tmp_path / f'{mapping}.npz')
+    leaves = [stored[name] for name in stored.files]
+    assert max(step_test.relative_errors(leaves, reference)) < 1e-5
+
+
+def test_the_main_job_in_two_processes(tmp_path):
+  together, alone = tmp_path / 'together', tmp_path / 'alone'
+  finish(start_pair(job(free_port(), together, '--cpu_devices=1')))
+  process = train_test.start(f'--workdir={alone}')
+  output, _ = process.communicate(timeout=300)
+  assert process.returncode == 0, output
+  ours, theirs = (
+    json.loads((folder / 'summary.json').read_text())
+    for folder in (together, alone)
+  )
+  np.testing.assert_allclose(ours['loss'], theirs['loss'], rtol=1e-4)
+  for row in ours['rows']:
+    for name, value in ours['rows'][row].items():
+      # A rounding may move an example or two of 359 over the border.
+      assert abs(value - theirs['rows'][row][name]) < 0.01
+
+
+def test_sigterm_to_one_process_stops_both_at_one_step(tmp_path):
+  pair = start_pair(
+    job(
+      free_port(),
+      tmp_path,
+      '--config.steps=100000',
+      '--config.checkpoint.every_steps=1000000',
+    )
+  )
+  train_test.wait_for(pair[0], tmp_path / 'metrics.jsonl')
+  pair[1].send_signal(signal.SIGTERM)
+  outputs = finish(pair)
+  (step,) = (int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*'))
+  assert f'stopped by SIGTERM at step {step:,}' in outputs[0]
