@@ -165,6 +165,18 @@ def init_state(job: Job) -> TrainState:
   )
 
 
+def untrained_state(job: Job) -> TrainState:
+  """Returns random weights: what a trained encoder is compared with.
+
+  Not the state before the first step: with last scales that begin at 0 a
+  residual block passes on its shortcut alone, and a network of shortcuts sees
+  a fraction of the image's positions. Here all scales are 1.
+  """
+  config = job.config.copy_and_resolve_references()
+  config.encoder.zero_init_last_scale = False
+  return init_state(job._replace(objective=make_objective(config, job.run)))
+
+
 def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:
   """Returns zeros of the shapes that an objective's batch has."""
   side, channels = job.run.image_size, job.run.channels

@@ -13,9 +13,10 @@ from contrastive_jax.data.sources import Split
 from contrastive_jax.evaluation import features, knn, linear
 from contrastive_jax.state import TrainState
 
-# Raw pixels of larger images are compared at this size: a probe on 224 x 224 x
-# 3 numbers would cost more than it tells.
+# Raw pixels of larger images are compared at this size, and not at all for more
+# images than that: the probe would cost more than it tells.
 _PIXELS_SIZE = 32
+_PIXELS_IMAGES = 200_000
 
 
 def evaluate(
@@ -26,12 +27,13 @@ def evaluate(
   Args:
     job: the parts.
     state: whose encoder is measured.
-    untrained: the state before the first step.
+    untrained: of `build.untrained_state`.
 
   Returns:
     `rows`: a dict of metrics for each of the three; and knn_accuracy,
     linear_accuracy and few_label_accuracy of the trained encoder. None (null)
-    where the data has no labels or no test split.
+    where the data has no labels or no test split, and for raw pixels of more
+    than 200,000 images.
 
   Raises:
     RuntimeError: evaluation has moved the batch statistics.
@@ -52,7 +54,11 @@ def evaluate(
     )
 
   rows = {
-    'raw pixels': _measure(job, lambda split: _pixels(job, split)),
+    'raw pixels': (
+      _measure(job, lambda split: _pixels(job, split))
+      if job.run.num_examples <= _PIXELS_IMAGES
+      else dict.fromkeys(_metric_names(job))
+    ),
     'untrained encoder': _measure(job, encoder(untrained)),
     'trained encoder': _measure(job, encoder(state)),
   }

@@ -81,7 +81,7 @@ def pretrain(
       say('evaluating raw pixels, the untrained and the trained encoder')
       summary = {
         **last,
-        **evaluate.evaluate(job, state, untrained=build.init_state(job)),
+        **evaluate.evaluate(job, state, untrained=build.untrained_state(job)),
         'unreadable_images': len(unreadable),
       }
   report_unreadable(unreadable, job.run.num_examples)

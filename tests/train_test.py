@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,21 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, uninterrupted):
     for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()
   ]
   assert steps == [2, 4, 6, 8, 10, 12]
+
+
+def test_continued_on_another_number_of_devices(tmp_path, uninterrupted):
+  workdir = tmp_path / 'run'
+  shutil.copytree(uninterrupted, workdir)
+  shutil.rmtree(workdir / 'checkpoints' / '12')
+  process = start(f'--workdir={workdir}', '--config.steps=12', '--cpu_devices=1')
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+  assert 'continuing from the checkpoint of step 10' in output
+  ours, theirs = (
+    json.loads((folder / 'summary.json').read_text())
+    for folder in (workdir, uninterrupted)
+  )
+  assert ours['loss'] == pytest.approx(theirs['loss'], rel=1e-4)
 
 
 def test_sigterm_writes_a_checkpoint_and_exits_0(tmp_path):

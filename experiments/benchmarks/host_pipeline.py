@@ -1,0 +1,101 @@
+"""JPEG files of 500 x 375 to two 224 pixel views, on one core, beside PIL.
+
+  python -m experiments.benchmarks.host_pipeline
+
+The photographs are those of the scikit-image and scikit-learn wheels, cut to
+500 x 375 and saved as JPEG (quality 90) 300 times over, with other borders.
+"""
+
+import os
+
+# Before anything makes threads: one core for all that follows.
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+import math
+import pathlib
+import tempfile
+
+import numpy as np
+import skimage.data
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from contrastive_jax.data import pipeline, sources
+from experiments.benchmarks import timing
+
+FILES, BATCH, BATCHES = 300, 50, 6
+VIEW = pipeline.View(size=224, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+
+
+def write_photographs(folder: pathlib.Path) -> None:
+  """Fills a folder with JPEG files of 500 x 375."""
+  photographs = [
+    *load_sample_images().images,
+    skimage.data.rocket(),
+    skimage.data.astronaut(),
+    skimage.data.retina(),
+    skimage.data.hubble_deep_field(),
+  ]
+  rng = np.random.default_rng(0)
+  for number in range(FILES):
+    image = Image.fromarray(photographs[number % len(photographs)])
+    image = image.resize((560, 420), Image.Resampling.BICUBIC)
+    left, top = int(rng.integers(60)), int(rng.integers(45))
+    image = image.crop((left, top, left + 500, top + 375))
+    image.save(folder / f'{number:03}.jpg', quality=90)
+
+
+def pil_views(path: pathlib.Path, rng: np.random.Generator, resample) -> list:
+  """What a PIL pipeline does: decode, two random resized crops."""
+  image = Image.open(path).convert('RGB')
+  views = []
+  for _ in range(2):
+    area = 500 * 375 * rng.uniform(*VIEW.scale)
+    ratio = math.exp(rng.uniform(*np.log(VIEW.ratio)))
+    width = min(500.0, math.sqrt(area * ratio))
+    height = min(375.0, math.sqrt(area / ratio))
+    left = rng.uniform(0, 500 - width)
+    top = rng.uniform(0, 375 - height)
+    box = (left, top, left + width, top + height)
+    views.append(np.asarray(image.resize((224, 224), resample, box=box)))
+  return views
+
+
+def main() -> None:
+  """Prints, for both interpolations, both throughputs and their ratio."""
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    write_photographs(folder)
+    paths = sorted(folder.glob('*.jpg'))
+    split = sources.load(f'folder:{folder}').train
+    rng = np.random.default_rng(0)
+    for interpolation, resample in (
+      ('bicubic', Image.Resampling.BICUBIC),
+      ('bilinear', Image.Resampling.BILINEAR),
+    ):
+      batches = pipeline.TrainBatches(
+        split,
+        [VIEW, VIEW],
+        batch_size=BATCH,
+        seed=0,
+        interpolation=interpolation,
+      )
+
+      def ours(batches=batches):
+        return [next(batches)['id'] for _ in range(BATCHES)]
+
+      def theirs(resample=resample):
+        return [pil_views(p, rng, resample)[0][0, 0, 0] for p in paths]
+
+      timing.compare(
+        f'files, {interpolation}, one core',
+        ours,
+        theirs,
+        items=FILES,
+        target=2.0,
+      )
+      batches.close()
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,49 @@
+"""NT-Xent's value and gradient: time and memory, beside the dense matrix.
+
+  python -m experiments.benchmarks.loss
+"""
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax.losses.normalize import l2_normalize
+from contrastive_jax.losses.nt_xent import nt_xent
+from experiments.benchmarks import timing
+
+DIMENSIONS = 128
+
+
+def dense_nt_xent(z_a: jax.Array, z_b: jax.Array) -> jax.Array:
+  """The loss as it is usually written: the whole matrix at once."""
+  n = len(z_a)
+  u = l2_normalize(jnp.concatenate([z_a, z_b]))
+  logits = u @ u.T / 0.1
+  logits = jnp.where(jnp.eye(2 * n, dtype=bool), -jnp.inf, logits)
+  positive = jnp.roll(jnp.arange(2 * n), n)
+  chosen = jnp.take_along_axis(logits, positive[:, None], axis=1)[:, 0]
+  return jnp.mean(jax.nn.logsumexp(logits, axis=1) - chosen)
+
+
+def main() -> None:
+  """Prints, for each batch size, time and temporary memory of both."""
+  for pairs in (1024, 4096, 8192):
+    keys = jax.random.split(jax.random.key(0))
+    z = [jax.random.normal(key, (pairs, DIMENSIONS)) for key in keys]
+    sides = [
+      jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(*z).compile()
+      for loss in (lambda a, b: nt_xent(a, b, temperature=0.1), dense_nt_xent)
+    ]
+    for label, side in zip(('ours', 'dense'), sides, strict=True):
+      memory = side.memory_analysis().temp_size_in_bytes / 2**20
+      took = min(timing.seconds(lambda side=side: side(*z)) for _ in range(2))
+      print(f'{pairs} pairs, {label}: {memory:,.0f} MiB, {took:.3f} s')
+    timing.compare(
+      f'{pairs} pairs', *(
+        (lambda side=side: side(*z)) for side in sides
+      ), items=1, rounds=3, target=0.9
+    )
+
+
+if __name__ == '__main__':
+  jax.config.update('jax_num_cpu_devices', 1)
+  main()

@@ -1,0 +1,46 @@
+"""Two sides of a comparison, timed in turn in one process."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+
+
+def seconds(fn: Callable[[], object]) -> float:
+  """Returns how long one call takes, results included."""
+  began = time.perf_counter()
+  jax.block_until_ready(fn())
+  return time.perf_counter() - began
+
+
+def compare(
+  name: str,
+  ours: Callable[[], object],
+  theirs: Callable[[], object],
+  *,
+  items: int,
+  rounds: int = 7,
+  target: float,
+) -> float:
+  """Prints the throughput of both sides and the median of their ratios.
+
+  Args:
+    name: what is compared.
+    ours: one call of it handles `items` items.
+    theirs: likewise.
+    items: per call.
+    rounds: A B A B ..., after one call of each that is not counted.
+    target: the ratio that is claimed.
+
+  Returns:
+    The ratio, throughput of ours over that of theirs.
+  """
+  seconds(ours), seconds(theirs)
+  times = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
+  ratio = statistics.median(b / a for a, b in times)
+  for label, side in (('ours', 0), ('theirs', 1)):
+    rate = items / statistics.median(pair[side] for pair in times)
+    print(f'{name}, {label}: {rate:,.0f} a second')
+  print(f'{name}: ratio {ratio:.3f} (claimed: at least {target})')
+  return ratio

@@ -1,0 +1,91 @@
+"""Every config in configs/ builds, and lowers at the size it was made for."""
+
+import importlib
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import skimage.data
+from jax.sharding import PartitionSpec as P
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from contrastive_jax import build, step, train
+from contrastive_jax.data import sources
+
+ROOT = pathlib.Path(__file__).parents[1]
+NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+
+
+def get_config(name: str, *source: str):
+  return importlib.import_module(f'configs.{name}').get_config(*source)
+
+
+def imagenet_sized(spec: str, **_) -> sources.Source:
+  """A source of ImageNet's size, none of whose images is ever read."""
+  split = sources.Split(
+    name=spec,
+    size=1_281_167,
+    channels=3,
+    num_classes=1000,
+    class_names=None,
+    image_shape=(32, 32) if 'cifar' in spec else None,
+  )
+  return sources.Source(name=spec, train=split, test=split)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_lowers_at_full_size(name, monkeypatch):
+  monkeypatch.setattr(sources, 'load', imagenet_sized)
+  source = 'tfds:cifar10' if name.endswith('_small') else 'tfds:imagenet2012'
+  job = build.build(get_config(name, source))
+  state = jax.eval_shape(lambda: build.init_state(job))
+  rows = job.config.batch_size
+  batch = {
+    'views': tuple(
+      jax.ShapeDtypeStruct((rows, view.size, view.size, 3), np.uint8)
+      for view in build.view_specs(job.config)
+    ),
+    **{
+      key: jax.ShapeDtypeStruct((rows,), np.int32)
+      for key in ('id', 'epoch', 'label')
+    },
+  }
+  train_step = step.make_train_step(job.objective, job.optimizer, job.config)
+  lowered = jax.jit(
+    jax.shard_map(
+      train_step,
+      mesh=job.mesh,
+      in_specs=(P(), P(step.AXIS)),
+      out_specs=P(),
+    )
+  ).lower(state, batch)
+  after, metrics = lowered.out_info
+  shapes = jax.tree.map(lambda x: (x.shape, x.dtype), (state, after))
+  assert shapes[0] == shapes[1]
+  assert metrics['loss'].shape == ()
+  assert job.objective.chance(rows) > 0
+
+
+def test_the_imagenet_recipe_takes_two_steps_on_photographs(tmp_path):
+  """ResNet-50 at 224 pixels, on JPEG files without labels."""
+  folder = tmp_path / 'photographs'
+  folder.mkdir()
+  photographs = [*load_sample_images().images, skimage.data.astronaut()]
+  for number in range(9):
+    image = Image.fromarray(photographs[number % 3])
+    image.rotate(number).save(folder / f'{number}.jpg')
+  (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0 not a photograph')
+  config = get_config('simclr_r50', f'folder:{folder}')
+  config.batch_size = 8
+  config.steps = 2
+  workdir = tmp_path / 'run'
+  summary = train.pretrain(config, workdir)
+  assert summary['step'] == 2
+  assert np.isfinite(summary['loss'])
+  # No labels: nothing that needs them is made up.
+  assert summary['knn_accuracy'] is None
+  assert summary['linear_accuracy'] is None
+  for row in summary['rows'].values():
+    assert set(row.values()) == {None}
