@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import optim, schedules, step
-from contrastive_jax.config import check_keys
+from contrastive_jax.config import Config, check_keys
 from contrastive_jax.data import augment, pipeline, sources
 from contrastive_jax.models import resnet
 from contrastive_jax.objectives import Objective, Run
@@ -25,7 +25,7 @@ _SMALL_IMAGE = 64
 class Job(NamedTuple):
   """All that a run is made of; nothing here has touched a device yet."""
 
-  config: ml_collections.ConfigDict  # resolved
+  config: Config  # resolved
   source: sources.Source
   objective: Objective
   run: Run
@@ -36,7 +36,7 @@ class Job(NamedTuple):
 
 
 def build(
-  config: ml_collections.ConfigDict,
+  config: Config,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Job:
   """Returns the parts of the job that a config describes.
@@ -62,6 +62,7 @@ def build(
     )
   if config.batch_size < 2:
     raise ValueError(f'batch size {config.batch_size} has no negatives')
+  _check_ranges(config)
   if config.mapping not in ('shard_map', 'pmap'):
     raise ValueError(
       f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}"
@@ -134,7 +135,7 @@ def build(
   )
 
 
-def view_specs(config: ml_collections.ConfigDict) -> list[pipeline.View]:
+def view_specs(config: Config) -> list[pipeline.View]:
   """Returns the crops that the pipeline makes of each image."""
   augment = config.augment
   view = pipeline.View(
@@ -179,7 +180,7 @@ def untrained_state(job: Job) -> TrainState:
 
 def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:
   """Returns zeros of the shapes that an objective's batch has."""
-  side, channels = job.run.image_size, job.run.channels
+  channels = job.run.channels
   return {
     'views': tuple(
       jnp.zeros((rows, view.size, view.size, channels))
@@ -206,9 +207,39 @@ def train_batches(job: Job, start_step: int) -> pipeline.TrainBatches:
   )
 
 
-def _check_normalization(
-  config: ml_collections.ConfigDict, channels: int
-) -> None:
+def _check_ranges(config: Config) -> None:
+  """What would fail later, after minutes of work, fails here."""
+  for key, least in (
+    ('log.every_steps', 1),
+    ('checkpoint.every_steps', 1),
+    ('checkpoint.keep', 1),
+    ('evaluation.batch_size', 1),
+    ('evaluation.knn_k', 1),
+    ('evaluation.labels_per_class', 1),
+    ('evaluation.probe_epochs', 1),
+    ('seed', 0),
+  ):
+    value = config
+    for part in key.split('.'):
+      value = value[part]
+    if value < least:
+      raise ValueError(f'{key} is {value}: it must be at least {least}')
+  if config.evaluation.knn_temperature <= 0:
+    raise ValueError('evaluation.knn_temperature must be above 0')
+  if config.data.interpolation not in ('bicubic', 'bilinear'):
+    raise ValueError(
+      f"data.interpolation is 'bicubic' or 'bilinear', not "
+      f'{config.data.interpolation!r}'
+    )
+  augment_ = config.augment
+  if len(augment_.blur) != len(augment_.solarize):
+    raise ValueError(
+      f'augment.blur is for {len(augment_.blur)} views, augment.solarize for '
+      f'{len(augment_.solarize)}'
+    )
+
+
+def _check_normalization(config: Config, channels: int) -> None:
   for field in ('mean', 'std'):
     values = config.data[field]
     if len(values) not in (0, channels):

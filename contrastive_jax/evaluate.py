@@ -36,18 +36,22 @@ def evaluate(
     than 200,000 images.
 
   Raises:
-    RuntimeError: evaluation has moved the batch statistics.
+    RuntimeError: an image's features depend on the batch that it is in.
   """
-  before = jax.device_get(state.model_state)
 
   def represent(params, model_state, images):
     images = images.astype(jnp.float32) / 255.0
     images = step.network_input(images, job.config.data)
     return job.objective.features(params, model_state, images)
 
+  features.assert_frozen(
+    # One function object, so that it is compiled once for all states.
+    jax.tree_util.Partial(represent, state.params, state.model_state),
+    next(_eval_batches(job, job.source.train, job.run.image_size, 1))['image'],
+  )
+
   def encoder(state):
     return lambda split: features.extract(
-      # One function object, so that it is compiled once for all states.
       jax.tree_util.Partial(represent, state.params, state.model_state),
       _eval_batches(job, split, job.run.image_size, job.mesh.size),
       mesh=job.mesh,
@@ -62,7 +66,6 @@ def evaluate(
     'untrained encoder': _measure(job, encoder(untrained)),
     'trained encoder': _measure(job, encoder(state)),
   }
-  features.assert_unchanged(before, state.model_state)
   trained = rows['trained encoder']
   names = _metric_names(job)
   return {
@@ -89,7 +92,7 @@ def table(summary: dict[str, Any]) -> str:
 def _metric_names(job: build.Job) -> tuple[str, str, str]:
   c = job.config.evaluation
   return (
-    knn.knn_name(c.knn_k, c.knn_temperature),
+    knn.knn_name(min(c.knn_k, job.run.num_examples), c.knn_temperature),
     'linear',
     f'linear_{c.labels_per_class}_labels_a_class',
   )
@@ -101,11 +104,11 @@ def _measure(
   """All metrics of one representation, None without labels or test images."""
   source, c = job.source, job.config.evaluation
   names = _metric_names(job)
-  if job.run.num_classes is None or source.test is None:
+  num_classes = job.run.num_classes
+  if num_classes is None or source.test is None or not source.test.num_classes:
     return dict.fromkeys(names)
   bank, labels, _ = represent(source.train)
   queries, truth, _ = represent(source.test)
-  num_classes = job.run.num_classes
   neighbours = knn.knn_accuracy(
     bank,
     labels,
@@ -115,9 +118,9 @@ def _measure(
     k=min(c.knn_k, len(bank)),
     temperature=c.knn_temperature,
   )
-  few = linear.few_labels(labels, c.labels_per_class, seed=job.config.seed)
-  accuracies = [
-    linear.linear_probe(
+
+  def probe(chosen):
+    return linear.linear_probe(
       bank[chosen],
       labels[chosen],
       queries,
@@ -126,9 +129,15 @@ def _measure(
       seed=job.config.seed,
       epochs=c.probe_epochs,
     ).accuracy
-    for chosen in (np.arange(len(bank)), few)
-  ]
-  return dict(zip(names, (neighbours, *accuracies), strict=True))
+
+  few_accuracy = None
+  if np.bincount(labels, minlength=num_classes).min() >= c.labels_per_class:
+    few_accuracy = probe(
+      linear.few_labels(labels, c.labels_per_class, seed=job.config.seed)
+    )
+  return dict(
+    zip(names, (neighbours, probe(slice(None)), few_accuracy), strict=True)
+  )
 
 
 def _eval_batches(job: build.Job, split: Split, size: int, multiple: int):
@@ -147,4 +156,3 @@ def _eval_batches(job: build.Job, split: Split, size: int, multiple: int):
 def _pixels(job: build.Job, split: Split) -> features.Rows:
   size = min(job.run.image_size, _PIXELS_SIZE)
   return features.pixels(_eval_batches(job, split, size, jax.process_count()))
-

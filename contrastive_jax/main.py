@@ -34,7 +34,8 @@ _WORKDIR = flags.DEFINE_string(
 _CPU_DEVICES = flags.DEFINE_integer(
   'cpu_devices',
   None,
-  'Devices to make of a CPU; one a core if not given.',
+  'Devices to make of a CPU. If not given: as many as there are cores, or the '
+  'next number below that divides the batch.',
   lower_bound=1,
 )
 _COORDINATOR = flags.DEFINE_string(
@@ -53,22 +54,24 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
-  set_up_devices()
+  set_up_devices(_CONFIG.value.batch_size)
   # Only now: the import reads data, and makes TensorFlow leave devices alone.
   from contrastive_jax import train
 
   try:
     train.pretrain(_CONFIG.value, _WORKDIR.value)
-  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     # One sentence for the user; the trace, for us, is one flag away.
     logging.debug('raised here', exc_info=True)
     sys.exit(f'error: {error}')
 
 
-def set_up_devices() -> None:
+def set_up_devices(batch_size: int) -> None:
   """Joins the other processes, and divides a CPU into devices."""
   cores = len(os.sched_getaffinity(0))
-  jax.config.update('jax_num_cpu_devices', _CPU_DEVICES.value or cores)
+  rows = batch_size // (_PROCESSES.value or 1)
+  dividing = [n for n in range(1, cores + 1) if rows % n == 0]
+  jax.config.update('jax_num_cpu_devices', _CPU_DEVICES.value or dividing[-1])
   if _COORDINATOR.value == 'auto':
     jax.distributed.initialize()
   elif _COORDINATOR.value:
@@ -79,7 +82,7 @@ def set_up_devices() -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; what is wrong with it is said in one sentence."""
-  if not any(re.match('--?config[=$]', argument) for argument in argv):
+  if not any(re.match(r'--?config(=|$)', argument) for argument in argv):
     argv = [argv[0], f'--config={_DEFAULT_CONFIG}', *argv[1:]]
   try:
     rest = flags.FLAGS(argv)
@@ -88,6 +91,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
   except AttributeError as error:
     # ml_collections knows the nearest key; it quotes itself twice.
+    if 'Did you mean' not in str(error):
+      raise  # of the config file itself
     sentence = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
     sys.exit(f'error: unknown config key: {sentence}')
   except OSError as error:

@@ -3,12 +3,13 @@
 from typing import Any
 
 import jax
-import ml_collections
 import optax
+
+from contrastive_jax.config import Config
 
 
 def make_optimizer(
-  config: ml_collections.ConfigDict, learning_rate: optax.Schedule
+  config: Config, learning_rate: optax.Schedule
 ) -> optax.GradientTransformation:
   """Returns the optimizer of the config's `optimizer`.
 
@@ -56,15 +57,15 @@ def make_optimizer(
   )
 
 
-def decayed(config: ml_collections.ConfigDict, params: Any) -> Any:
+def decayed(config: Config, params: Any) -> Any:
   """Returns, for each parameter, whether it is decayed (LARS: and adapted)."""
   return jax.tree.map(
     lambda p: config.decay_bias_and_norm or p.ndim > 1, params
   )
 
 
-def parameter_groups(config: ml_collections.ConfigDict, params: Any) -> str:
-  """Returns a table of the groups of parameters that the optimizer treats alike.
+def parameter_groups(config: Config, params: Any) -> str:
+  """Returns a table of the groups of parameters that are treated alike.
 
   Args:
     config: the config's `optimizer`.

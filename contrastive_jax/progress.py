@@ -36,11 +36,17 @@ class Meter:
       )
 
   @contextlib.contextmanager
-  def waiting(self) -> Iterator[None]:
-    """The time within is spent waiting for data."""
+  def waiting(self, under_way: list[dict[str, jax.Array]]) -> Iterator[None]:
+    """The time within is spent waiting for data, if the devices wait too.
+
+    Args:
+      under_way: metrics of the step before. If it is still being computed when
+        the data is there, nothing waited.
+    """
     began = time.perf_counter()
     yield
-    self._waited += time.perf_counter() - began
+    if all(x.is_ready() for x in jax.tree.leaves(under_way)):
+      self._waited += time.perf_counter() - began
 
   def restart(self, done: int) -> None:
     """Counts from here: the first step, say, is mostly compilation."""

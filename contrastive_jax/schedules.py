@@ -2,16 +2,15 @@
 
 import math
 
-import ml_collections
 import optax
+
+from contrastive_jax.config import Config
 
 # Updates per image at which a linearly scaled rate equals its base.
 _LINEAR_REFERENCE = 256
 
 
-def peak_learning_rate(
-  optimizer: ml_collections.ConfigDict, batch_size: int
-) -> tuple[float, str]:
+def peak_learning_rate(optimizer: Config, batch_size: int) -> tuple[float, str]:
   """Returns the learning rate after warm-up, and the sum that it came from.
 
   Args:

@@ -5,17 +5,17 @@ replica, against one named axis. `mapped` runs it over a mesh: one program, one
 all-reduce a parameter, on 1 or 1,000 devices, in one or several processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from contrastive_jax.config import Config
 from contrastive_jax.data import augment
 from contrastive_jax.objectives import Objective
 from contrastive_jax.state import TrainState
@@ -23,7 +23,7 @@ from contrastive_jax.state import TrainState
 AXIS = 'replica'
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
   """Returns a mesh of one axis over `devices` (default: all of the job's)."""
   devices = jax.devices() if devices is None else devices
   return jax.make_mesh(
@@ -34,9 +34,7 @@ def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
   )
 
 
-def network_input(
-  images: jax.Array, data: ml_collections.ConfigDict
-) -> jax.Array:
+def network_input(images: jax.Array, data: Config) -> jax.Array:
   """Returns [0, 1] pixels less the config's mean, over its deviation.
 
   Args:
@@ -53,7 +51,7 @@ def network_input(
 
 
 def make_gradient_fn(
-  objective: Objective, config: ml_collections.ConfigDict
+  objective: Objective, config: Config
 ) -> Callable[..., Any]:
   """Returns (state, batch) -> (gradient, model_state, metrics), per replica.
 
@@ -109,7 +107,7 @@ def make_gradient_fn(
 def make_train_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
-  config: ml_collections.ConfigDict,
+  config: Config,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """Returns train_step(state, batch) -> (state, metrics), per replica.
 

@@ -1,7 +1,6 @@
 """The whole step on 2, 4 and 8 devices is that of one."""
 
 import jax
-import ml_collections
 import numpy as np
 import pytest
 

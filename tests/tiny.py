@@ -35,7 +35,9 @@ def moved_state(job: build.Job) -> TrainState:
   leaves, tree = jax.tree.flatten(state.params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   leaves = [
-    jax.device_put(p + 0.1 * jax.random.normal(k, p.shape, jnp.float32), p.sharding)
+    jax.device_put(
+      p + 0.1 * jax.random.normal(k, p.shape, jnp.float32), p.sharding
+    )
     for p, k in zip(leaves, keys, strict=True)
   ]
   return state.replace(params=jax.tree.unflatten(tree, leaves))

@@ -111,7 +111,9 @@ def test_continued_on_another_number_of_devices(tmp_path, uninterrupted):
   workdir = tmp_path / 'run'
   shutil.copytree(uninterrupted, workdir)
   shutil.rmtree(workdir / 'checkpoints' / '12')
-  process = start(f'--workdir={workdir}', '--config.steps=12', '--cpu_devices=1')
+  process = start(
+    f'--workdir={workdir}', '--config.steps=12', '--cpu_devices=1'
+  )
   output, _ = process.communicate()
   assert process.returncode == 0, output
   assert 'continuing from the checkpoint of step 10' in output

@@ -1,5 +1,6 @@
 """Is this loss normal, and did the embedding collapse? One word for it."""
 
+import math
 from typing import Any
 
 # A loss this close to its chance value has learned nothing yet.
@@ -10,7 +11,7 @@ _COLLAPSED = 0.05
 
 
 def verdict(report: dict[str, Any]) -> str:
-  """Returns 'ok', 'at chance' or 'collapsed'.
+  """Returns 'ok', 'at chance', 'collapsed' or 'not finite'.
 
   Args:
     report: loss, chance_loss, and embedding_spread (mean standard deviation of
@@ -23,6 +24,8 @@ def verdict(report: dict[str, Any]) -> str:
   Reference:
     Chen & He 2020 (SimSiam, arXiv 2011.10566), section 4.1, for the spread.
   """
+  if not math.isfinite(report['loss']):
+    return 'not finite'
   if report.get('embedding_spread', 1.0) < _COLLAPSED:
     return 'collapsed'
   if report['loss'] >= _AT_CHANCE * report['chance_loss']:

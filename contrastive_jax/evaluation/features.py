@@ -89,35 +89,33 @@ def pixels(batches: Iterable[Batch]) -> Rows:
   )
 
 
-def assert_unchanged(before: Any, after: Any) -> None:
-  """Checks that evaluation left the model state as it was, bit for bit.
+def assert_frozen(
+  features_fn: Callable[[jax.Array], jax.Array], images: np.ndarray
+) -> None:
+  """Checks that an image's features do not depend on its batch.
+
+  They do where batch norm runs in training mode: a leak that moves statistics
+  and flatters the result.
 
   Args:
-    before: pytree of arrays, such as the batch statistics before evaluation.
-    after: the same after it.
+    features_fn: as for `extract`, a `jax.tree_util.Partial`.
+    images: [b, S, S, C], b >= 2.
 
   Raises:
-    RuntimeError: names the first leaf that moved, appeared or went.
+    RuntimeError: they do.
   """
-  old, new = (
-    {
-      jax.tree_util.keystr(path): np.asarray(leaf)
-      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-    for tree in (before, after)
+  features_fn = jax.tree.map(_addressable, features_fn)
+  half = len(images) // 2
+  others = np.concatenate([images[:half], 255 - images[half:]])
+  alone, elsewhere = (
+    np.asarray(_call(features_fn, x))[:half] for x in (images, others)
   )
-  for name in [*old, *(name for name in new if name not in old)]:
-    if name not in old or name not in new:
-      moved = f'{name} is only there {"before" if name in old else "after"} it'
-    elif old[name].shape != new[name].shape:
-      moved = f'{name} went from shape {old[name].shape} to {new[name].shape}'
-    elif old[name].dtype != new[name].dtype:
-      moved = f'{name} went from {old[name].dtype} to {new[name].dtype}'
-    elif old[name].tobytes() != new[name].tobytes():
-      moved = f'{name} moved'
-    else:
-      continue
-    raise RuntimeError(f'evaluation changed the model state: {moved}')
+  difference = np.abs(alone - elsewhere).max()
+  if difference > 1e-3 * np.abs(alone).max():
+    raise RuntimeError(
+      f'features of the same images differ by {difference:.3g} between two '
+      'batches: the encoder is evaluated in training mode'
+    )
 
 
 def check(

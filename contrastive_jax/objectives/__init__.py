@@ -1,7 +1,8 @@
 """Objectives, one module each, found by name: `config.objective.name`.
 
-A module has one function, `make(config, run) -> Objective`. Adding an
-objective is adding a file; nothing here or in the loop knows their names.
+A module has `FIELDS`, the names of its part of the config, and one function,
+`make(config, run) -> Objective`. Adding an objective is adding a file; nothing
+here or in the loop knows their names.
 """
 
 import difflib
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
+
+from contrastive_jax.config import Config
 
 
 class Run(NamedTuple):
@@ -57,7 +59,7 @@ def names() -> list[str]:
   return [module.name for module in pkgutil.iter_modules(__path__)]
 
 
-def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
+def make(config: Config, run: Run) -> Objective:
   """Returns the objective that `config.objective.name` names.
 
   Args:
@@ -68,7 +70,7 @@ def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
     The objective.
 
   Raises:
-    ValueError: there is no objective of that name.
+    ValueError: there is no objective of that name, or it has other fields.
   """
   name = config.objective.name
   if name not in names():
@@ -76,4 +78,12 @@ def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
     hint = f'did you mean {near[0]!r}?' if near else f'known: {names()}'
     raise ValueError(f'there is no objective {name!r}; {hint}')
   module = importlib.import_module(f'{__name__}.{name}')
+  found = set(config.objective) - {'name'}
+  for field in sorted(found - set(module.FIELDS)):
+    near = difflib.get_close_matches(field, module.FIELDS, n=1, cutoff=0.0)
+    raise ValueError(
+      f'unknown config key objective.{field}; did you mean objective.{near[0]}?'
+    )
+  if missing := sorted(set(module.FIELDS) - found):
+    raise ValueError(f'{name} needs objective.{missing[0]} in the config')
   return module.make(config, run)

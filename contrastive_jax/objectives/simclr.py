@@ -5,18 +5,27 @@ Official code: google-research/simclr, tf2/.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 
+from contrastive_jax.config import Config
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.losses.nt_xent import nt_xent_and_statistics
 from contrastive_jax.models import heads, resnet
 from contrastive_jax.objectives import Objective, Run
 
+FIELDS = (
+  'temperature',
+  'loss_reduction',
+  'projector_layers',
+  'projector_hidden_size',
+  'projector_output_size',
+)
 
-def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
+
+def make(config: Config, run: Run) -> Objective:
   """Returns SimCLR as `config.objective` has it.
 
   Args:
@@ -41,6 +50,13 @@ def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
     )
   if c.temperature <= 0:
     raise ValueError(f'objective.temperature is {c.temperature}, not positive')
+  if c.projector_layers < 1:
+    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
+  if len(config.augment.blur) != 2:
+    raise ValueError(
+      f'SimCLR compares 2 views, augment.blur has {len(config.augment.blur)}'
+    )
+  ceiling = math.log(2 * run.batch_size - 1)
   scale = 2.0 if c.loss_reduction == 'sum' else 1.0
   encoder = resnet.make_encoder(config.encoder, run.image_size)
   hidden_size = c.projector_hidden_size or encoder.features
@@ -87,9 +103,9 @@ def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
     value, metrics = nt_xent_and_statistics(
       z_a, z_b, temperature=c.temperature, axis_name=axis_name
     )
-    metrics['mutual_information_bound'] = jax.lax.stop_gradient(
-      math.log(2 * run.batch_size - 1) - value
-    )
+    # InfoNCE: a lower bound in nats that cannot tell more than its ceiling.
+    metrics['mutual_information_bound'] = jax.lax.stop_gradient(ceiling - value)
+    metrics['mutual_information_ceiling'] = jnp.asarray(ceiling)
     std = jnp.mean(
       _std_over_batch(l2_normalize(jax.lax.stop_gradient(x)), axis_name)
     )
@@ -98,7 +114,7 @@ def make(config: ml_collections.ConfigDict, run: Run) -> Objective:
     metrics['embedding_spread'] = std * math.sqrt(x.shape[-1])
     return scale * value, ({'batch_stats': statistics}, metrics)
 
-  def features(params, model_state, images):
+  def features(params, model_state, images) -> Any:
     return encoder.apply(
       {
         'params': params['encoder'],

@@ -1,6 +1,6 @@
 """On a CPU: one XLA device a core against a single one, the same step.
 
-  python -m experiments.benchmarks.cpu_devices
+python -m experiments.benchmarks.cpu_devices
 """
 
 import os

@@ -36,11 +36,12 @@ def compare(
   Returns:
     The ratio, throughput of ours over that of theirs.
   """
-  seconds(ours), seconds(theirs)
+  seconds(ours)
+  seconds(theirs)
   times = [(seconds(ours), seconds(theirs)) for _ in range(rounds)]
   ratio = statistics.median(b / a for a, b in times)
   for label, side in (('ours', 0), ('theirs', 1)):
     rate = items / statistics.median(pair[side] for pair in times)
-    print(f'{name}, {label}: {rate:,.0f} a second')
+    print(f'{name}, {label}: {rate:,.4g} a second')
   print(f'{name}: ratio {ratio:.3f} (claimed: at least {target})')
   return ratio

@@ -77,13 +77,19 @@ def test_extract_refuses_what_it_cannot_do():
     features_lib.extract(lambda x: x, [])
 
 
-def test_assert_unchanged_names_the_leaf():
-  state = {'bn': {'mean': np.zeros(3, np.float32), 'var': jnp.ones(3)}}
-  features_lib.assert_unchanged(state, jax.tree.map(jnp.asarray, state))
-  moved = {'bn': {'mean': np.zeros(3, np.float32), 'var': jnp.ones(3) + 1e-6}}
-  with pytest.raises(RuntimeError, match=r"\['bn'\]\['var'\] moved"):
-    features_lib.assert_unchanged(state, moved)
-  with pytest.raises(RuntimeError, match=r"\['mean'\] is only there before"):
-    features_lib.assert_unchanged(state, {'bn': {'var': jnp.ones(3)}})
-  with pytest.raises(RuntimeError, match=r"\['x'\] is only there after"):
-    features_lib.assert_unchanged(state, {**state, 'x': jnp.ones(3)})
+def test_an_encoder_in_training_mode_is_noticed():
+  images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
+
+  def frozen(scale, x):
+    return scale * x.reshape(len(x), -1)
+
+  def normalizing(scale, x):
+    x = frozen(scale, x)
+    return x - x.mean(axis=0)
+
+  scale = jnp.asarray(0.01)
+  features_lib.assert_frozen(jax.tree_util.Partial(frozen, scale), images)
+  with pytest.raises(RuntimeError, match='in training mode'):
+    features_lib.assert_frozen(
+      jax.tree_util.Partial(normalizing, scale), images
+    )

@@ -35,7 +35,9 @@ def embeddings(n, d, dtype=np.float32):
 def test_equals_the_equation(n, temperature):
   z_a, z_b = embeddings(n, 16)
   loss = nt_xent(z_a, z_b, temperature=temperature)
-  np.testing.assert_allclose(loss, oracle(z_a, z_b, temperature), rtol=1e-5, atol=1e-7)
+  np.testing.assert_allclose(
+    loss, oracle(z_a, z_b, temperature), rtol=1e-5, atol=1e-7
+  )
 
 
 def test_gradient_equals_finite_differences_of_the_equation():
@@ -44,9 +46,7 @@ def test_gradient_equals_finite_differences_of_the_equation():
   for index in np.ndindex(*z_a.shape):
     step = np.zeros(z_a.shape)
     step[index] = 1e-5
-    slope = (
-      oracle(z_a + step, z_b, 0.5) - oracle(z_a - step, z_b, 0.5)
-    ) / 2e-5
+    slope = (oracle(z_a + step, z_b, 0.5) - oracle(z_a - step, z_b, 0.5)) / 2e-5
     np.testing.assert_allclose(gradient[index], slope, atol=1e-6)
 
 

@@ -1,0 +1,160 @@
+"""The work folder: what it holds, and whether it is this run's."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from clu import metric_writers
+from jax.experimental import multihost_utils
+
+from contrastive_jax import build, progress
+from contrastive_jax.checkpoint import atomic_write
+
+# Config fields that may change when a run is continued: none of them changes
+# what is learned.
+_FREE_FIELDS = ('checkpoint', 'log', 'evaluation', 'mapping')
+
+
+def local_path(workdir: str | pathlib.Path) -> pathlib.Path:
+  """Returns the folder as a path.
+
+  Raises:
+    ValueError: it is a URL, or a file.
+  """
+  if '://' in str(workdir):
+    raise ValueError(
+      f'the work folder {workdir} is a URL: mount it as a folder'
+    )
+  workdir = pathlib.Path(workdir)
+  if workdir.exists() and not workdir.is_dir():
+    raise ValueError(f'the work folder {workdir} is a file')
+  return workdir
+
+
+def write_config(job: build.Job, workdir: pathlib.Path) -> None:
+  """Writes config.json, or compares with the one of the run to be continued.
+
+  Args:
+    job: whose resolved config is written.
+    workdir: is made if it is missing.
+
+  Raises:
+    ValueError: the folder holds another experiment, or is not shared by all
+      processes.
+  """
+  path = workdir / 'config.json'
+  config = json.loads(job.config.to_json())
+  # The number of images is part of the experiment: ids and steps follow it.
+  config['run'] = job.run._asdict()
+  if any((workdir / 'checkpoints').glob('*')):
+    try:
+      before = _flat(json.loads(path.read_text()))
+    except (OSError, ValueError, AttributeError) as error:
+      raise ValueError(
+        f'{path} is missing or damaged ({error}), but there are checkpoints: '
+        'use another --workdir'
+      ) from error
+    now = _flat(config)
+    # A field that only one of them has came with another version.
+    for key in sorted(now.keys() & before.keys()):
+      if key.split('.')[0] not in _FREE_FIELDS and before[key] != now[key]:
+        raise ValueError(
+          f'{workdir} holds a run with {key}={before[key]}, this one has '
+          f'{key}={now[key]}: use another --workdir'
+        )
+  if jax.process_index() == 0:
+    workdir.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, json.dumps(config, indent=2) + '\n')
+  multihost_utils.sync_global_devices('config.json')
+  seen = multihost_utils.process_allgather(np.asarray(path.exists()))
+  if not np.all(seen):
+    raise ValueError(
+      f'{workdir} is not shared: only {np.sum(seen)} of {np.size(seen)} '
+      'processes see the config.json that process 0 wrote'
+    )
+
+
+def report_unreadable(
+  unreadable: dict[int, str], job: build.Job, workdir: pathlib.Path
+) -> int:
+  """Names the images that no process could read, of earlier runs too.
+
+  Args:
+    unreadable: this process's, by id.
+    job: for the names.
+    workdir: where unreadable.json keeps the ids.
+
+  Returns:
+    How many there are.
+  """
+  path = workdir / 'unreadable.json'
+  ids = set(json.loads(path.read_text())) if path.exists() else set()
+  ids |= set(unreadable)
+  # The gather wants arrays of one length.
+  count = multihost_utils.process_allgather(np.asarray(len(ids)))
+  padded = np.full(np.max(count), -1)
+  padded[: len(ids)] = sorted(ids)
+  gathered = np.unique(multihost_utils.process_allgather(padded))
+  found = [int(i) for i in gathered if i >= 0]
+  if found:
+    split = job.source.train
+    progress.say(
+      f'{len(found)} of {split.size:,} images could not be read and were '
+      'skipped: ' + ', '.join(split.describe(i) for i in found)
+    )
+    if jax.process_index() == 0:
+      atomic_write(path, json.dumps(found) + '\n')
+  return len(found)
+
+
+class Records:
+  """metrics.jsonl and TensorBoard's events, written by process 0."""
+
+  def __init__(self, workdir: pathlib.Path, start_step: int):
+    """Opens both; what a killed run wrote after start_step is dropped."""
+    self.last: dict[str, Any] = {}
+    self._path = workdir / 'metrics.jsonl'
+    self._main = jax.process_index() == 0
+    if self._path.exists():
+      lines = []
+      for line in self._path.read_text().splitlines():
+        try:
+          report = json.loads(line)
+          number = report['step']
+        except (ValueError, KeyError, TypeError):
+          continue  # cut off when the process was killed
+        if number <= start_step:
+          lines.append(line + '\n')
+          self.last = report
+      if self._main:
+        atomic_write(self._path, ''.join(lines))
+    self._writer = metric_writers.create_default_writer(
+      workdir, just_logging=not self._main
+    )
+
+  def write(self, report: dict[str, Any]) -> None:
+    """Appends a report."""
+    if self._main:
+      with self._path.open('a') as file:
+        file.write(json.dumps(report) + '\n')
+    self._writer.write_scalars(
+      report['step'],
+      {k: v for k, v in report.items() if isinstance(v, int | float)},
+    )
+
+  def close(self) -> None:
+    """Waits until all is on disk."""
+    self._writer.close()
+
+
+def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'a': {'b': 1}} to {'a.b': 1}."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat.update(_flat(value, f'{prefix}{key}.'))
+    else:
+      flat[f'{prefix}{key}'] = value
+  return flat
