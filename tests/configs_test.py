@@ -1,7 +1,9 @@
 """Every config in configs/ builds, and lowers at the size it was made for."""
 
 import importlib
+import json
 import pathlib
+import subprocess
 
 import jax
 import numpy as np
@@ -11,8 +13,9 @@ from jax.sharding import PartitionSpec as P
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from contrastive_jax import build, step, train
+from contrastive_jax import build, step
 from contrastive_jax.data import sources
+from tests import train_test
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
@@ -77,13 +80,28 @@ def test_the_imagenet_recipe_takes_two_steps_on_photographs(tmp_path):
     image = Image.fromarray(photographs[number % 3])
     image.rotate(number).save(folder / f'{number}.jpg')
   (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0 not a photograph')
-  config = get_config('simclr_r50', f'folder:{folder}')
-  config.batch_size = 8
-  config.steps = 2
   workdir = tmp_path / 'run'
-  summary = train.pretrain(config, workdir)
+  output = subprocess.run(
+    [
+      *train_test.COMMAND,
+      f'--config=configs/simclr_r50.py:folder:{folder}',
+      f'--workdir={workdir}',
+      '--config.batch_size=4',
+      '--config.steps=2',
+      '--cpu_devices=1',
+    ],
+    cwd=ROOT,
+    env=train_test.ENVIRONMENT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  assert output.returncode == 0, output.stdout
+  assert 'broken.jpg' in output.stdout
+  summary = json.loads((workdir / 'summary.json').read_text())
   assert summary['step'] == 2
   assert np.isfinite(summary['loss'])
+  assert summary['unreadable_images'] == 1
   # No labels: nothing that needs them is made up.
   assert summary['knn_accuracy'] is None
   assert summary['linear_accuracy'] is None

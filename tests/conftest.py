@@ -7,6 +7,13 @@ import tempfile
 # Before TensorFlow is imported: its start-up lines are not warnings of ours.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
+# Eight devices share a machine's few cores: one of them may be a minute late.
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '')
+  + ' --xla_cpu_collective_call_terminate_timeout_seconds=600'
+  + ' --xla_cpu_collective_call_warn_stuck_timeout_seconds=300'
+)
+
 import jax
 
 jax.config.update('jax_platforms', 'cpu')

@@ -17,12 +17,16 @@ def batch_of(job: build.Job) -> dict:
   return batch
 
 
-def gradient_on(devices: int, mapping: str, make_step=step.make_gradient_fn):
+def gradient_on(devices: int, mapping: str, **changes):
   """Gradient, model state and metrics of one batch on some devices."""
   config = tiny.config()
+  config.update_from_flattened_dict(changes)
   job = build.build(config, step.make_mesh(jax.devices()[:devices]))
   gradient_fn = step.mapped(
-    make_step(job.objective, config), job.mesh, mapping, donate=False
+    step.make_gradient_fn(job.objective, job.config),
+    job.mesh,
+    mapping,
+    donate=False,
   )
   return jax.device_get(gradient_fn(tiny.moved_state(job), batch_of(job)))
 
@@ -52,6 +56,32 @@ def test_loss_gradient_and_statistics(devices, mapping, one_device):
     np.testing.assert_allclose(
       metrics[name], value, rtol=1e-5, atol=1e-6, err_msg=name
     )
+
+
+@pytest.mark.parametrize(
+  'norm',
+  ['ghost:4', 'ghost:32'],  # within a device's 8 rows a view; over 4 devices
+)
+def test_ghost_norm(norm):
+  gradients = [
+    gradient_on(devices, 'shard_map', **{'encoder.norm': norm})[:2]
+    for devices in (8, 1)
+  ]
+  assert max(relative_errors(*gradients)) < 1e-5
+
+
+def test_bfloat16_is_near_float32(one_device):
+  gradient, _, metrics = gradient_on(
+    8, 'shard_map', **{'encoder.dtype': 'bfloat16'}
+  )
+  ours, theirs = (
+    np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+    for tree in (gradient, one_device[0])
+  )
+  assert ours.dtype == np.float32
+  cosine = ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs))
+  assert cosine > 0.99
+  np.testing.assert_allclose(metrics['loss'], one_device[2]['loss'], rtol=0.02)
 
 
 @pytest.mark.parametrize('mapping', ['shard_map', 'pmap'])

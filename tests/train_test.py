@@ -156,7 +156,7 @@ def test_another_experiment_may_not_use_the_same_folder(tmp_path):
 def test_a_damaged_config_is_a_sentence(tmp_path):
   (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
   (tmp_path / 'config.json').write_text('{"seed": ')
-  with pytest.raises(ValueError, match='config.json is damaged'):
+  with pytest.raises(ValueError, match='config.json is missing or damaged'):
     train.pretrain(tiny.config(), tmp_path)
 
 
@@ -183,6 +183,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     (('data.source', 'folder:nowhere'), 'no folder nowhere'),
     (('data.source', 'digit'), 'unknown data source'),
     (('data.mean', (0.5, 0.5, 0.5)), '3 values, the images have 1 channels'),
+    (('log.every_steps', 0), 'log.every_steps is 0: it must be at least 1'),
+    (('data.interpolation', 'area'), "'bicubic' or 'bilinear', not 'area'"),
+    (('augment.blur', (0.0,) * 3), 'blur is for 3 views, augment.solarize'),
+    (('objective.projector_layers', 0), 'projector_layers is 0'),
   ],
 )
 def test_what_does_not_fit_is_said_before_compiling(
@@ -196,12 +200,46 @@ def test_what_does_not_fit_is_said_before_compiling(
     train.pretrain(config, tmp_path)
 
 
-def test_an_unknown_key_is_refused_with_the_nearest_known():
+@pytest.mark.parametrize(
+  ('wrong', 'right'),
+  [
+    ('encoder.widht', 'encoder.width'),
+    ('objective.projector_layer', 'objective.projector_layers'),
+  ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known(wrong, right):
   config = tiny.config()
+  part, field = wrong.split('.')
   with config.unlocked():
-    config.encoder.widht = 3
-  with pytest.raises(ValueError, match="did you mean 'encoder.width'"):
+    config[part][field] = 3
+  with pytest.raises(ValueError, match=f'did you mean .?{right}'):
     train.pretrain(config, 'unused')
+
+
+def test_too_few_labels_are_null_not_an_error(tmp_path):
+  config = tiny.config()
+  config.steps = 1
+  config.evaluation.labels_per_class = 1000
+  summary = train.pretrain(config, tmp_path)
+  assert summary['few_label_accuracy'] is None
+  assert summary['linear_accuracy'] > 0
+
+
+def test_the_main_job_mapped_by_pmap(tmp_path):
+  """Donation, checkpoint and resume too: the first of two halves is thrown."""
+  config = tiny.config()
+  config.mapping = 'pmap'
+  train.pretrain(config, tmp_path)
+  after_4 = hashes(tmp_path, 4)
+  shutil.rmtree(tmp_path / 'checkpoints' / '4')
+  train.pretrain(config, tmp_path)
+  assert hashes(tmp_path, 4) == after_4
+
+
+def test_checkpoints_of_an_unknown_run_are_not_adopted(tmp_path):
+  (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
+  with pytest.raises(ValueError, match='config.json is missing or damaged'):
+    train.pretrain(tiny.config(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +248,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known():
     ('--config.batchsize=3', 'Did you mean "batch_size"'),
     ('--config.data.source=folder:nowhere', 'no folder nowhere'),
     ('--config=configs/nowhere.py', 'no config file configs/nowhere.py'),
+    ('--cpu_devices=3', 'batch size 64 is not divisible by 3 devices'),
   ],
 )
 def test_the_program_says_one_sentence_and_fails(argument, sentence, tmp_path):
