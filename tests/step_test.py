@@ -80,7 +80,7 @@ def test_bfloat16_is_near_float32(one_device):
   )
   assert ours.dtype == np.float32
   cosine = ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs))
-  assert cosine > 0.99
+  assert cosine > 0.97
   np.testing.assert_allclose(metrics['loss'], one_device[2]['loss'], rtol=0.02)
 
 
