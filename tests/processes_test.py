@@ -10,6 +10,7 @@ import sys
 import jax
 import numpy as np
 
+from experiments import parity
 from tests import step_test, train_test
 
 # Runs in each process: the gradient of the first batch, on 2 x 2 devices.
@@ -79,7 +80,7 @@ def test_gradient_of_two_processes(tmp_path):
   for mapping in ('shard_map', 'pmap'):
     stored = np.load(tmp_path / f'{mapping}.npz')
     leaves = [stored[name] for name in stored.files]
-    assert max(step_test.relative_errors(leaves, reference)) < 1e-5
+    assert max(parity.relative_errors(leaves, reference)) < 1e-5
 
 
 def test_the_main_job_in_two_processes(tmp_path):

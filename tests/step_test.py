@@ -4,40 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, step
+from contrastive_jax import step
+from experiments import parity
+from experiments.parity import relative_errors
 from tests import tiny
 
 DEVICES = [2, 4, 8]
-
-
-def batch_of(job: build.Job) -> dict:
-  with_data = build.train_batches(job, 0)
-  batch = next(with_data)
-  with_data.close()
-  return batch
 
 
 def gradient_on(devices: int, mapping: str, **changes):
   """Gradient, model state and metrics of one batch on some devices."""
   config = tiny.config()
   config.update_from_flattened_dict(changes)
-  job = build.build(config, step.make_mesh(jax.devices()[:devices]))
-  gradient_fn = step.mapped(
-    step.make_gradient_fn(job.objective, job.config),
-    job.mesh,
-    mapping,
-    donate=False,
-  )
-  return jax.device_get(gradient_fn(tiny.moved_state(job), batch_of(job)))
-
-
-def relative_errors(tree, reference):
-  return [
-    np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12)
-    for a, b in zip(
-      jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True
-    )
-  ]
+  return parity.gradient_on(config, devices, mapping)
 
 
 @pytest.fixture(scope='module')

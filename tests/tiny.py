@@ -1,12 +1,8 @@
-"""A config that compiles fast, and a state that is not symmetric."""
+"""A config that compiles fast."""
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 
 from configs import simclr_small
-from contrastive_jax import build
-from contrastive_jax.state import TrainState
 
 
 def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
@@ -28,20 +24,3 @@ def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
 
 
 config = get_config
-
-
-def moved_state(job: build.Job) -> TrainState:
-  """The initial state with every parameter moved off its initial value.
-
-  Scales that begin at zero would hide the gradient of all that lies before.
-  """
-  state = build.init_state(job)
-  leaves, tree = jax.tree.flatten(state.params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  leaves = [
-    jax.device_put(
-      p + 0.1 * jax.random.normal(k, p.shape, jnp.float32), p.sharding
-    )
-    for p, k in zip(leaves, keys, strict=True)
-  ]
-  return state.replace(params=jax.tree.unflatten(tree, leaves))

@@ -1,0 +1,96 @@
+"""The gradient on several devices against that of one: relative errors.
+
+  python -m experiments.parity [--config=configs/simclr_small.py:digits]
+
+Prints, for shard_map and pmap on 2, 4 and 8 simulated devices, the largest
+relative error ||g - g_1|| / ||g_1|| over all parameter tensors, and that of the
+loss. The batch is the first of the run; its size is the config's.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app
+from ml_collections import config_flags
+
+from contrastive_jax import build, step
+from contrastive_jax.config import Config
+from contrastive_jax.state import TrainState
+
+
+def gradient_on(config: Config, devices: int, mapping: str) -> tuple:
+  """Returns gradient, model state and metrics of a run's first batch.
+
+  Args:
+    config: of any objective.
+    devices: how many of the job's devices take part.
+    mapping: 'shard_map' or 'pmap'.
+
+  Returns:
+    Three trees of NumPy arrays.
+  """
+  job = build.build(config, step.make_mesh(jax.devices()[:devices]))
+  batches = build.train_batches(job, 0)
+  batch = next(batches)
+  batches.close()
+  gradient_fn = step.mapped(
+    step.make_gradient_fn(job.objective, job.config),
+    job.mesh,
+    mapping,
+    donate=False,
+  )
+  return jax.device_get(gradient_fn(moved_state(job), batch))
+
+
+def moved_state(job: build.Job) -> TrainState:
+  """Returns the initial state, every parameter moved off its initial value.
+
+  Scales that begin at zero would hide the gradient of all that lies before.
+
+  Args:
+    job: the parts.
+
+  Returns:
+    The state; the same for every number of devices.
+  """
+  state = build.init_state(job)
+  leaves, tree = jax.tree.flatten(state.params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  leaves = [
+    jax.device_put(p + 0.1 * jax.random.normal(k, p.shape, p.dtype), p.sharding)
+    for p, k in zip(leaves, keys, strict=True)
+  ]
+  return state.replace(params=jax.tree.unflatten(tree, leaves))
+
+
+def relative_errors(tree: Any, reference: Any) -> list[float]:
+  """Returns ||a - b|| / ||b|| for each pair of leaves."""
+  return [
+    float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-12))
+    for a, b in zip(
+      jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True
+    )
+  ]
+
+
+def main(config: Config) -> None:
+  """Prints the table for a config."""
+  one, _, metrics = gradient_on(config, 1, 'shard_map')
+  print(f'{config.objective.name}, against 1 device')
+  for mapping in ('shard_map', 'pmap'):
+    for devices in (2, 4, 8):
+      gradient, _, other = gradient_on(config, devices, mapping)
+      loss_error = abs(other['loss'] / metrics['loss'] - 1)
+      print(
+        f'{mapping:<10} {devices} devices: gradient '
+        f'{max(relative_errors(gradient, one)):.1e}, loss {loss_error:.1e}',
+        flush=True,
+      )
+
+
+if __name__ == '__main__':
+  jax.config.update('jax_num_cpu_devices', 8)
+  # Here, so that importing this module defines no flag.
+  holder = config_flags.DEFINE_config_file('config', 'configs/simclr_small.py')
+  app.run(lambda argv: main(holder.value))
