@@ -67,6 +67,10 @@ def build(
     raise ValueError(
       f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}"
     )
+  if config.on_collapse not in ('warn', 'stop'):
+    raise ValueError(
+      f"on_collapse is 'warn' or 'stop', not {config.on_collapse!r}"
+    )
   config = ml_collections.ConfigDict(config.to_dict())
   source = sources.load(config.data.source)
   split = source.train

@@ -57,10 +57,16 @@ def main(argv: Sequence[str]) -> None:
   set_up_devices(_CONFIG.value.batch_size)
   # Only now: the import reads data, and makes TensorFlow leave devices alone.
   from contrastive_jax import train
+  from contrastive_jax.diagnostics import health
 
   try:
     train.pretrain(_CONFIG.value, _WORKDIR.value)
-  except (ValueError, OSError, FloatingPointError) as error:
+  except (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    health.Collapsed,
+  ) as error:
     # One sentence for the user; the trace, for us, is one flag away.
     logging.debug('raised here', exc_info=True)
     sys.exit(f'error: {error}')

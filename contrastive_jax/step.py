@@ -1,8 +1,9 @@
 """The train step: the one place that knows devices.
 
-`train_step(state, batch) -> (state, metrics)` is pure and is written for one
-replica, against one named axis. `mapped` runs it over a mesh: one program, one
-all-reduce a parameter, on 1 or 1,000 devices, in one or several processes.
+`train_step(state, batch) -> (state, metrics), embeddings` is pure and written
+for one replica, against one named axis. `mapped` runs it over a mesh: one
+program, one all-reduce a parameter, on 1 or 1,000 devices, in one or several
+processes.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,9 +54,11 @@ def network_input(images: jax.Array, data: Config) -> jax.Array:
 def make_gradient_fn(
   objective: Objective, config: Config
 ) -> Callable[..., Any]:
-  """Returns (state, batch) -> (gradient, model_state, metrics), per replica.
+  """Returns the function of one replica's gradient.
 
-  The gradient is that of the whole batch's loss, the same on every replica.
+  It maps (state, batch) to (gradient, model_state, metrics), embeddings. The
+  gradient is that of the whole batch's loss; all but the embeddings, which are
+  this replica's, are the same on every replica.
 
   Args:
     objective: what is minimised.
@@ -95,11 +98,11 @@ def make_gradient_fn(
         axis_name=AXIS,
       )
 
-    (loss, (model_state, metrics)), gradient = jax.value_and_grad(
+    (loss, (model_state, metrics, embeddings)), gradient = jax.value_and_grad(
       loss_fn, has_aux=True
     )(params)
-    metrics = {'loss': loss, **metrics}
-    return _replica_mean((gradient, model_state, metrics))
+    gradient, metrics = _replica_mean((gradient, {'loss': loss, **metrics}))
+    return (gradient, model_state, metrics), embeddings
 
   return gradient_fn
 
@@ -108,8 +111,8 @@ def make_train_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
   config: Config,
-) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-  """Returns train_step(state, batch) -> (state, metrics), per replica.
+) -> Callable[..., Any]:
+  """Returns train_step(state, batch) -> (state, metrics), embeddings.
 
   Args:
     objective: what is minimised.
@@ -122,21 +125,19 @@ def make_train_step(
   gradient_fn = make_gradient_fn(objective, config)
 
   def train_step(state: TrainState, batch: dict[str, Any]):
-    gradient, model_state, metrics = gradient_fn(state, batch)
+    (gradient, model_state, metrics), embeddings = gradient_fn(state, batch)
     updates, opt_state = optimizer.update(
       gradient, state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
     metrics['gradient_norm'] = optax.tree.norm(gradient)
-    return (
-      state.replace(
-        step=state.step + 1,
-        params=params,
-        model_state=objective.after_update(params, model_state, state.step),
-        opt_state=opt_state,
-      ),
-      metrics,
+    state = state.replace(
+      step=state.step + 1,
+      params=params,
+      model_state=objective.after_update(params, model_state, state.step),
+      opt_state=opt_state,
     )
+    return (state, metrics), embeddings
 
   return train_step
 
@@ -151,15 +152,16 @@ def mapped(
   """Returns step_fn compiled for the mesh: (state, local batch) -> outputs.
 
   Args:
-    step_fn: (state, batch) -> pytree, per replica, whose outputs are the same
-      on every replica.
+    step_fn: (state, batch) -> (alike, rows), per replica: what is the same on
+      every replica, and what has one row an example.
     mesh: of one axis, AXIS.
     mapping: 'shard_map', or 'pmap' (the older way; the same numbers).
     donate: whether the state's memory is reused; it may not be read again.
 
   Returns:
     A function of the state (replicated) and of this process's rows of the
-    batch as NumPy arrays.
+    batch as NumPy arrays. The rows that it returns are spread over the mesh,
+    [B, ...], under pmap [devices, B / devices, ...].
 
   Raises:
     ValueError: unknown mapping.
@@ -167,7 +169,9 @@ def mapped(
   donated = (0,) if donate else ()
   if mapping == 'shard_map':
     compiled = jax.jit(
-      jax.shard_map(step_fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P()),
+      jax.shard_map(
+        step_fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P(AXIS))
+      ),
       donate_argnums=donated,
     )
     return lambda state, batch: compiled(state, shard(batch, mesh))
@@ -176,7 +180,7 @@ def mapped(
       step_fn,
       axis_name=AXIS,
       in_axes=(None, 0),
-      out_axes=None,
+      out_axes=(None, 0),
       devices=list(mesh.devices.flat),
       donate_argnums=donated,
     )

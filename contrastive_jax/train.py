@@ -22,7 +22,7 @@ from contrastive_jax import (
 )
 from contrastive_jax.checkpoint import Checkpoints, atomic_write
 from contrastive_jax.config import Config
-from contrastive_jax.diagnostics import health
+from contrastive_jax.diagnostics import embedding, health
 from contrastive_jax.state import TrainState
 
 
@@ -82,6 +82,7 @@ def pretrain(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     ValueError: config, data, devices or work folder do not fit together.
     FileNotFoundError: the data is not there.
     FloatingPointError: the loss or the gradient is no longer finite.
+    health.Collapsed: the embedding collapsed, and config.on_collapse is 'stop'.
   """
   with Termination() as termination:
     workdir = workfolder.local_path(workdir)
@@ -93,7 +94,13 @@ def pretrain(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     state = build.init_state(job)
     table = parameter_overview.get_parameter_overview
     say(table(state.params, include_stats=False))
-    say(optim.parameter_groups(job.config.optimizer, state.params))
+    say(
+      optim.parameter_groups(
+        job.config.optimizer,
+        state.params,
+        steps_per_epoch=job.run.steps_per_epoch,
+      )
+    )
     with Checkpoints(
       workdir / 'checkpoints',
       every_steps=job.config.checkpoint.every_steps,
@@ -104,9 +111,13 @@ def pretrain(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
       if restored := checkpoints.restore(state):
         state, start_step = restored
         say(f'continuing from the checkpoint of step {start_step:,}')
-      state, last, unreadable = train(
-        job, state, start_step, workdir, checkpoints, termination
-      )
+      try:
+        state, last, unreadable = train(
+          job, state, start_step, workdir, checkpoints, termination
+        )
+      except health.Collapsed as collapsed:
+        _write_summary(workdir, collapsed.report)
+        raise
     unreadable = workfolder.report_unreadable(unreadable, job, workdir)
     done = int(state.step)
     if done < job.run.total_steps:
@@ -120,9 +131,7 @@ def pretrain(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
       **evaluate.evaluate(job, state, untrained=build.untrained_state(job)),
       'unreadable_images': unreadable,
     }
-    if jax.process_index() == 0:
-      text = json.dumps(summary, indent=2) + '\n'
-      atomic_write(workdir / 'summary.json', text)
+    _write_summary(workdir, summary)
     say(evaluate.table(summary))
     say(f'verdict: {last.get("verdict")}; all of it in {workdir}/summary.json')
     return summary
@@ -152,6 +161,7 @@ def train(
 
   Raises:
     FloatingPointError: the loss is no longer finite.
+    health.Collapsed: see `pretrain`.
   """
   config, run = job.config, job.run
   train_step = step.mapped(
@@ -169,7 +179,7 @@ def train(
     for number in range(start_step, run.total_steps):
       with meter.waiting(interval[-1:]):
         batch = next(batches)
-      state, metrics = train_step(state, batch)
+      (state, metrics), embeddings = train_step(state, batch)
       if interval:
         # At most one step is under way while the next batch is awaited.
         jax.block_until_ready(interval[-1])
@@ -179,18 +189,23 @@ def train(
       stop = termination.requested(done)
       finished = done == run.total_steps
       if stop or finished or done % config.log.every_steps == 0:
+        before = last.get('verdict', 'ok')
         last = {
           'step': done,
           'epoch': done / run.steps_per_epoch,
           **_means(interval),
+          **embedding.statistics(embedding.fetch(embeddings, job.mesh)),
           'chance_loss': chance,
           'learning_rate': float(np.asarray(job.learning_rate(number))),
           **meter.read(done),
         }
-        last['verdict'] = health.verdict(last)
+        last['verdict'] = health.verdict(
+          last, total_steps=run.total_steps, known=job.objective.causes
+        )
         _check_finite(last, done)
         records.write(last)
         meter.show(last)
+        _warn(job, last, before)
         interval = []
       if stop or finished or done % config.checkpoint.every_steps == 0:
         _check_finite(jax.device_get(metrics), done)
@@ -205,6 +220,42 @@ def train(
     records.close()
     batches.close()
   return state, last, batches.unreadable
+
+
+def _write_summary(workdir: pathlib.Path, summary: dict[str, Any]) -> None:
+  if jax.process_index() == 0:
+    text = json.dumps(summary, indent=2) + '\n'
+    atomic_write(workdir / 'summary.json', text)
+
+
+def _warn(job: build.Job, report: dict[str, Any], before: str) -> None:
+  """Says a verdict that is new and not 'ok', with its likely causes.
+
+  Args:
+    job: whose config may want a collapsed run to be stopped.
+    report: with its verdict.
+    before: the verdict before.
+
+  Raises:
+    health.Collapsed: the run has collapsed, and is to stop then.
+  """
+  verdict = report['verdict']
+  if verdict not in job.objective.causes:
+    return
+  sentence = (
+    f'{verdict} at step {report["step"]:,} (effective rank '
+    f'{report["effective_rank"]:.1f}, spread {report["embedding_spread"]:.3f}, '
+    f'loss {report["loss"]:.4f} where chance is {report["chance_loss"]:.4f}). '
+    f'Likely causes: {job.objective.causes[verdict]}'
+  )
+  stop = verdict == 'collapsed' and job.config.on_collapse == 'stop'
+  if jax.process_count() > 1:
+    # The processes stop together, though one may round another way.
+    stop = bool(multihost_utils.broadcast_one_to_all(np.asarray(stop)))
+  if stop:
+    raise health.Collapsed(sentence, report)
+  if verdict != before:
+    progress.say(sentence)
 
 
 def _check_finite(values: dict[str, Any], done: int) -> None:

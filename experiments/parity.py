@@ -40,7 +40,7 @@ def gradient_on(config: Config, devices: int, mapping: str) -> tuple:
     mapping,
     donate=False,
   )
-  return jax.device_get(gradient_fn(moved_state(job), batch))
+  return jax.device_get(gradient_fn(moved_state(job), batch)[0])
 
 
 def moved_state(job: build.Job) -> TrainState:

@@ -15,6 +15,7 @@ from sklearn.datasets import load_sample_images
 
 from contrastive_jax import build, step
 from contrastive_jax.data import sources
+from contrastive_jax.diagnostics import health
 from tests import train_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -61,14 +62,16 @@ def test_lowers_at_full_size(name, monkeypatch):
       train_step,
       mesh=job.mesh,
       in_specs=(P(), P(step.AXIS)),
-      out_specs=P(),
+      out_specs=(P(), P(step.AXIS)),
     )
   ).lower(state, batch)
-  after, metrics = lowered.out_info
+  (after, metrics), embeddings = lowered.out_info
   shapes = jax.tree.map(lambda x: (x.shape, x.dtype), (state, after))
   assert shapes[0] == shapes[1]
   assert metrics['loss'].shape == ()
-  assert job.objective.chance(rows) > 0
+  assert all(x.shape[0] == rows for x in embeddings)
+  assert np.isfinite(job.objective.chance(rows))
+  assert set(job.objective.causes) <= health.VERDICTS
 
 
 def test_the_imagenet_recipe_takes_two_steps_on_photographs(tmp_path):

@@ -1,33 +1,65 @@
 """Is this loss normal, and did the embedding collapse? One word for it."""
 
 import math
+from collections.abc import Container
 from typing import Any
 
-# A loss this close to its chance value has learned nothing yet.
-_AT_CHANCE = 0.99
-# Standard deviation of a normalised embedding's dimensions, as a share of
-# 1/sqrt(d), which an even spread over the sphere has.
+# Besides 'ok', and 'not finite', which ends a run.
+VERDICTS = {'at chance', 'partial collapse', 'collapsed'}
+
+# Of the larger of 1 and the chance value: a loss nearer to it learned nothing.
+_AT_CHANCE = 0.01
+# Until then a loss may well be where chance is.
+_GRACE_STEPS = 200
+# Spread of the embedding, and an objective's own gauge; 1 is healthy.
 _COLLAPSED = 0.05
+# Effective rank: two clusters have 1, three have 2.
+_PARTIAL_RANK = 3.0
 
 
-def verdict(report: dict[str, Any]) -> str:
-  """Returns 'ok', 'at chance', 'collapsed' or 'not finite'.
+class Collapsed(RuntimeError):
+  """A run was stopped because its embedding collapsed."""
+
+  def __init__(self, sentence: str, report: dict[str, Any]):
+    """Keeps the report that showed it."""
+    super().__init__(sentence)
+    self.report = report
+
+
+def verdict(
+  report: dict[str, Any], *, total_steps: int, known: Container[str]
+) -> str:
+  """Returns 'ok', 'at chance', 'partial collapse', 'collapsed', 'not finite'.
 
   Args:
-    report: loss, chance_loss, and embedding_spread (mean standard deviation of
-      the normalised embedding's dimensions times sqrt(d): 1 for an even spread
-      over the sphere, 0 for one point) where the objective measures it.
+    report: step, loss, chance_loss, and of `embedding.statistics` spread and
+      effective_rank; collapse_gauge (1 healthy, 0 collapsed) where the
+      objective has one of its own.
+    total_steps: of the run. 'at chance' is only said after 200 steps, or half
+      of a shorter run: no run learns at once.
+    known: the verdicts that this objective can have, of `Objective.causes`.
 
   Returns:
     The verdict.
 
   Reference:
-    Chen & He 2020 (SimSiam, arXiv 2011.10566), section 4.1, for the spread.
+    Chen & He 2020 (SimSiam, arXiv 2011.10566), section 4.1, for the spread;
+    the thresholds are ours, measured on runs of every objective.
   """
   if not math.isfinite(report['loss']):
     return 'not finite'
-  if report.get('embedding_spread', 1.0) < _COLLAPSED:
+  gauge = min(report['embedding_spread'], report.get('collapse_gauge', 1.0))
+  if 'collapsed' in known and not gauge >= _COLLAPSED:
     return 'collapsed'
-  if report['loss'] >= _AT_CHANCE * report['chance_loss']:
+  if 'partial collapse' in known and not (
+    report['effective_rank'] >= _PARTIAL_RANK
+  ):
+    return 'partial collapse'
+  margin = _AT_CHANCE * max(1.0, abs(report['chance_loss']))
+  if (
+    'at chance' in known
+    and report['step'] >= min(_GRACE_STEPS, total_steps / 2)
+    and report['loss'] >= report['chance_loss'] - margin
+  ):
     return 'at chance'
   return 'ok'

@@ -35,23 +35,33 @@ class Objective(NamedTuple):
     init: (rng, batch) -> (params, model_state). Trained parameters, and
       everything else that lives.
     loss: (params, model_state, batch, *, rng, step, axis_name) -> (loss,
-      (model_state, metrics)). This replica's loss: its mean over the replicas
-      is the loss of the whole batch.
+      (model_state, metrics, embeddings)). This replica's loss: its mean over
+      the replicas is the loss of the whole batch. The model_state is the same
+      on every replica (shard_map refuses another), so nothing in it comes from
+      params, whose moving averages are made in after_update. metrics are
+      scalars, averaged over the replicas by the step. embeddings, a tuple of
+      [b, d] a view (not local crops), are what a collapse would show in.
     after_update: (params, model_state, step) -> model_state. Moving averages
-      and the like, after the optimizer's update.
+      and the like, after the optimizer's update number `step`, from 0.
     chance: batch_size -> the loss of an encoder that knows nothing.
     features: (params, model_state, images) -> [b, d]. The frozen encoder.
+    causes: a verdict of `diagnostics.health` other than 'ok' -> what it is
+      likely to come from, for this objective; one line.
 
   The batch of `init` and `loss` is a dict: 'views', a tuple of float32
-  [b, side, side, channels]; 'label' int32 [b], -1 where there is none; 'id'
-  int32 [b], the examples' numbers in the training set.
+  [b, side, side, channels], local crops last; 'label' int32 [b], -1 where there
+  is none; 'id' int32 [b], the examples' numbers in the training set.
   """
 
   init: Callable[..., tuple[Any, Any]]
-  loss: Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
+  loss: Callable[
+    ...,
+    tuple[jax.Array, tuple[Any, dict[str, jax.Array], tuple[jax.Array, ...]]],
+  ]
   after_update: Callable[..., Any]
   chance: Callable[[int], float]
   features: Callable[..., jax.Array]
+  causes: dict[str, str]
 
 
 def names() -> list[str]:

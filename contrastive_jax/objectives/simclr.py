@@ -5,15 +5,13 @@ Official code: google-research/simclr, tf2/.
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from contrastive_jax.config import Config
-from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.losses.nt_xent import nt_xent_and_statistics
-from contrastive_jax.models import heads, resnet
+from contrastive_jax.models import branches, heads, resnet
 from contrastive_jax.objectives import Objective, Run
 
 FIELDS = (
@@ -23,6 +21,22 @@ FIELDS = (
   'projector_hidden_size',
   'projector_output_size',
 )
+
+
+CAUSES = {
+  'at chance': (
+    'views that share nothing (crops or jitter too strong), a learning rate '
+    'too high or too low, a temperature far from 0.1 to 0.5'
+  ),
+  'partial collapse': (
+    'too few negatives (a small batch), too high a temperature, views that one '
+    'simple feature, such as the mean colour, tells apart'
+  ),
+  'collapsed': (
+    'negatives push all embeddings apart, so a numerical fault: learning rate '
+    'or weight decay too high, or constant images'
+  ),
+}
 
 
 def make(config: Config, run: Run) -> Objective:
@@ -69,60 +83,41 @@ def make(config: Config, run: Run) -> Objective:
     dtype=encoder.dtype,
   )
 
+  modules = {'encoder': encoder, 'projector': projector}
+
   def init(rng, batch):
-    encoder_rng, projector_rng = jax.random.split(rng)
-    images = batch['views'][0]
-    encoder_variables = encoder.init(encoder_rng, images, train=False)
-    features = encoder.apply(encoder_variables, images, train=False)
-    projector_variables = projector.init(projector_rng, features, train=False)
-    variables = {'encoder': encoder_variables, 'projector': projector_variables}
-    params = {k: v['params'] for k, v in variables.items()}
-    statistics = {k: v.get('batch_stats', {}) for k, v in variables.items()}
-    return params, {'batch_stats': statistics}
+    params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
+    return params, {'batch_stats': batch_stats}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
     # One pass over both views: batch statistics over 2N images, as official.
-    x = jnp.concatenate(batch['views'])
-    num_views = len(batch['views'])
-    statistics = {}
-    for name, module in (('encoder', encoder), ('projector', projector)):
-      x, updated = module.apply(
-        {
-          'params': params[name],
-          'batch_stats': model_state['batch_stats'][name],
-        },
-        x,
-        train=True,
-        axis_name=axis_name,
-        views=num_views,
-        mutable=['batch_stats'],
-      )
-      statistics[name] = updated.get('batch_stats', {})
-    z_a, z_b = jnp.split(x, num_views)
+    outputs, batch_stats = branches.run_branch(
+      modules,
+      params,
+      model_state['batch_stats'],
+      batch['views'],
+      train=True,
+      axis_name=axis_name,
+    )
+    embeddings = outputs['projector']
     value, metrics = nt_xent_and_statistics(
-      z_a, z_b, temperature=c.temperature, axis_name=axis_name
+      *embeddings, temperature=c.temperature, axis_name=axis_name
     )
     # InfoNCE: a lower bound in nats that cannot tell more than its ceiling.
     metrics['mutual_information_bound'] = jax.lax.stop_gradient(ceiling - value)
     metrics['mutual_information_ceiling'] = jnp.asarray(ceiling)
-    std = jnp.mean(
-      _std_over_batch(l2_normalize(jax.lax.stop_gradient(x)), axis_name)
-    )
-    metrics['embedding_std'] = std
-    # 1 for an even spread over the sphere, 0 for a single point.
-    metrics['embedding_spread'] = std * math.sqrt(x.shape[-1])
-    return scale * value, ({'batch_stats': statistics}, metrics)
+    return scale * value, ({'batch_stats': batch_stats}, metrics, embeddings)
 
-  def features(params, model_state, images) -> Any:
-    return encoder.apply(
-      {
-        'params': params['encoder'],
-        'batch_stats': model_state['batch_stats']['encoder'],
-      },
-      images,
+  def features(params, model_state, images):
+    outputs, _ = branches.run_branch(
+      {'encoder': encoder},
+      params,
+      model_state['batch_stats'],
+      (images,),
       train=False,
     )
+    return outputs['encoder'][0]
 
   return Objective(
     init=init,
@@ -130,12 +125,5 @@ def make(config: Config, run: Run) -> Objective:
     after_update=lambda params, model_state, step: model_state,
     chance=lambda batch_size: scale * math.log(2 * batch_size - 1),
     features=features,
+    causes=CAUSES,
   )
-
-
-def _std_over_batch(u: jax.Array, axis_name: str | None) -> jax.Array:
-  """[b, d] to the standard deviation of each dimension over all replicas."""
-  mean, square = jnp.mean(u, axis=0), jnp.mean(jnp.square(u), axis=0)
-  if axis_name is not None:
-    mean, square = jax.lax.pmean((mean, square), axis_name)
-  return jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0.0))

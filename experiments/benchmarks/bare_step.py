@@ -41,7 +41,7 @@ def main() -> None:
 
   def ours():
     nonlocal state
-    state, metrics = our_step(state, batch)
+    (state, metrics), _ = our_step(state, batch)
     return metrics
 
   encoder = resnet.make_encoder(config.encoder, 28)

@@ -31,7 +31,7 @@ def main() -> None:
 
     def run():
       nonlocal state
-      state, metrics = train_step(state, batch)
+      (state, metrics), _ = train_step(state, batch)
       return metrics
 
     return run

@@ -37,7 +37,7 @@ def main(source: str) -> None:
     before = None
     for _ in range(STEPS):
       batch = next_batch()
-      state, metrics = train_step(state, batch)
+      (state, metrics), _ = train_step(state, batch)
       # As the loop does: no more than one step under way.
       jax.block_until_ready(before)
       before = metrics

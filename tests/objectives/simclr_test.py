@@ -49,7 +49,7 @@ def test_sum_is_twice_the_mean():
 def test_the_bound_on_mutual_information_is_ceiling_less_loss():
   job = make(**{'objective.loss_reduction': 'mean'})
   batch = batch_of_noise(job, 64)  # the config's batch: the ceiling is of it
-  loss, (_, metrics) = loss_of(job, build.init_state(job), batch)
+  loss, (_, metrics, _) = loss_of(job, build.init_state(job), batch)
   np.testing.assert_allclose(
     metrics['mutual_information_bound'], math.log(127) - loss, rtol=1e-5
   )
@@ -79,7 +79,7 @@ def test_views_share_one_pass_and_its_statistics():
   job = make()
   state = build.init_state(job)
   batch = batch_of_noise(job)
-  _, (model_state, metrics) = loss_of(job, state, batch)
+  _, (model_state, metrics, _) = loss_of(job, state, batch)
   stem = state.params['encoder']['stem_conv']['kernel']
   x = np.concatenate(batch['views'])
   convolved = jax.lax.conv_general_dilated(
@@ -93,7 +93,6 @@ def test_views_share_one_pass_and_its_statistics():
   np.testing.assert_allclose(
     mean, 0.1 * convolved.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-6
   )
-  assert 0 < metrics['embedding_spread'] < 1.01
 
 
 def test_features_do_not_depend_on_the_batch():

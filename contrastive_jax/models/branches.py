@@ -1,0 +1,89 @@
+"""An encoder and the heads behind it, run over views of the same images."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def init_branch(
+  rng: jax.Array, modules: Mapping[str, nn.Module], images: jax.Array
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Makes the parameters of modules that each take the one before's output.
+
+  Args:
+    rng: one key; each module gets its own.
+    modules: by name, in order: {'encoder': ..., 'projector': ...}.
+    images: [b, side, side, channels] that the first module can take.
+
+  Returns:
+    params and batch_stats, each with one entry a module.
+  """
+  params, batch_stats = {}, {}
+  x = images
+  keys = jax.random.split(rng, len(modules))
+  for key, (name, module) in zip(keys, modules.items(), strict=True):
+    variables = module.init(key, x, train=False)
+    x = module.apply(variables, x, train=False)
+    params[name] = variables['params']
+    batch_stats[name] = variables.get('batch_stats', {})
+  return params, batch_stats
+
+
+def run_branch(
+  modules: Mapping[str, nn.Module],
+  params: Mapping[str, Any],
+  batch_stats: Mapping[str, Any],
+  views: Sequence[jax.Array],
+  *,
+  train: bool,
+  axis_name: str | None = None,
+) -> tuple[dict[str, tuple[jax.Array, ...]], dict[str, Any]]:
+  """Runs views through an encoder and the heads behind it.
+
+  Neighbours of one size share a pass of the encoder, and so its batch
+  statistics; all views share one pass of each head. For a pass of its own for
+  every view, call this once a view and hand the statistics on.
+
+  Args:
+    modules: by name, in order; the first is the encoder.
+    params: of at least these modules.
+    batch_stats: running statistics, likewise.
+    views: [b, side, side, channels] each.
+    train: whether the norms take the batch's statistics, and move the running
+      ones.
+    axis_name: the mapped axis of the devices; None for one device.
+
+  Returns:
+    Each module's outputs, a tuple of [b, d] a view, by the module's name; and
+    batch_stats with the entries of these modules replaced.
+  """
+  batch_stats = dict(batch_stats)
+
+  def apply(name, x, num_views):
+    variables = {'params': params[name], 'batch_stats': batch_stats[name]}
+    mode: Any = dict(train=train, axis_name=axis_name, views=num_views)
+    if not train:
+      return modules[name].apply(variables, x, **mode)
+    y, updated = modules[name].apply(
+      variables, x, mutable=['batch_stats'], **mode
+    )
+    batch_stats[name] = updated.get('batch_stats', {})
+    return y
+
+  encoder, *heads = modules
+  features = [
+    apply(encoder, jnp.concatenate(group), len(group))
+    for group in (
+      list(same) for _, same in itertools.groupby(views, lambda v: v.shape)
+    )
+  ]
+  x = jnp.concatenate(features)
+  outputs = {encoder: x}
+  for name in heads:
+    outputs[name] = x = apply(name, x, len(views))
+  split = {k: tuple(jnp.split(v, len(views))) for k, v in outputs.items()}
+  return split, batch_stats
