@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import optim, schedules, step
-from contrastive_jax.config import Config, check_keys
+from contrastive_jax.config import Config, base, check_keys
 from contrastive_jax.data import augment, pipeline, sources
 from contrastive_jax.models import resnet
 from contrastive_jax.objectives import Objective, Run
@@ -77,6 +77,12 @@ def build(
   if not config.data.image_size:
     side = max(split.image_shape) if split.image_shape else _SMALL_IMAGE
     config.data.image_size = min(side, _SMALL_IMAGE)
+  local_size = config.augment.local_size
+  if config.augment.local_crops and local_size >= config.data.image_size:
+    raise ValueError(
+      f'local crops of {local_size} pixels are not smaller than the '
+      f'{config.data.image_size} of the images: set augment.local_size'
+    )
   _check_normalization(config, split.channels)
   steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)
   total_steps = (
@@ -101,15 +107,8 @@ def build(
   warmup_steps = round(
     config.optimizer.warmup_epochs * split.size / config.batch_size
   )
-  warmup = f'warm-up {warmup_steps:,} steps, then cosine to 0'
-  if warmup_steps >= total_steps:
-    warmup_steps = total_steps // 10
-    warmup = (
-      f'warm-up of {config.optimizer.warmup_epochs:g} epochs is longer than '
-      f'the run: shortened to {warmup_steps:,} steps, then cosine to 0'
-    )
-  learning_rate = schedules.warmup_cosine(
-    peak, warmup_steps=warmup_steps, total_steps=total_steps
+  learning_rate, course = schedules.learning_rate(
+    config.optimizer, peak, warmup_steps=warmup_steps, total_steps=total_steps
   )
   stem = resnet.stem_for(config.encoder, run.image_size)
   notes = (
@@ -117,7 +116,7 @@ def build(
     + (f', {split.num_classes} classes' if split.num_classes else ', no labels')
     + f', {run.image_size} x {run.image_size} x {split.channels}',
     f'{stem} stem for {run.image_size} pixel images',
-    f'{origin}; {warmup}',
+    f'{origin}; {course}',
     f'{total_steps:,} steps of {run.batch_size} images, {steps_per_epoch:,} '
     f'steps an epoch',
     f'{devices} {mesh.devices.flat[0].platform} devices in '
@@ -133,7 +132,13 @@ def build(
     objective=objective,
     run=run,
     learning_rate=learning_rate,
-    optimizer=optim.make_optimizer(config.optimizer, learning_rate),
+    optimizer=optim.make_optimizer(
+      config.optimizer,
+      learning_rate,
+      peak=peak,
+      total_steps=total_steps,
+      steps_per_epoch=steps_per_epoch,
+    ),
     mesh=mesh,
     notes=notes,
   )
@@ -142,12 +147,14 @@ def build(
 def view_specs(config: Config) -> list[pipeline.View]:
   """Returns the crops that the pipeline makes of each image."""
   augment = config.augment
-  view = pipeline.View(
-    size=config.data.image_size,
-    scale=tuple(augment.crop_scale),
-    ratio=tuple(augment.crop_ratio),
+  ratio = tuple(augment.crop_ratio)
+  global_view = pipeline.View(
+    config.data.image_size, tuple(augment.crop_scale), ratio
   )
-  return [view] * len(augment.blur)
+  local_crop = pipeline.View(
+    augment.local_size, tuple(augment.local_scale), ratio
+  )
+  return [global_view] * len(augment.blur) + [local_crop] * augment.local_crops
 
 
 def init_state(job: Job) -> TrainState:
@@ -221,6 +228,12 @@ def _check_ranges(config: Config) -> None:
     ('evaluation.knn_k', 1),
     ('evaluation.labels_per_class', 1),
     ('evaluation.probe_epochs', 1),
+    ('optimizer.bias_and_norm_rate', 0),
+    ('optimizer.clip_tensor_norm', 0),
+    ('optimizer.final_fraction', 0),
+    ('optimizer.frozen_epochs', 0),
+    ('optimizer.warmup_epochs', 0),
+    ('optimizer.warmup_start', 0),
     ('seed', 0),
   ):
     value = config
@@ -235,12 +248,42 @@ def _check_ranges(config: Config) -> None:
       f"data.interpolation is 'bicubic' or 'bilinear', not "
       f'{config.data.interpolation!r}'
     )
-  augment_ = config.augment
-  if len(augment_.blur) != len(augment_.solarize):
+  _check_augment(config.augment)
+
+
+def _check_augment(c: Config) -> None:
+  if len(c.blur) != len(c.solarize):
     raise ValueError(
-      f'augment.blur is for {len(augment_.blur)} views, augment.solarize for '
-      f'{len(augment_.solarize)}'
+      f'augment.blur is for {len(c.blur)} views, augment.solarize for '
+      f'{len(c.solarize)}'
     )
+  if not c.blur:
+    raise ValueError('augment.blur is empty: it has a probability a view')
+  stages = base().augment.stages
+  if unknown := set(c.stages) - set(stages):
+    raise ValueError(
+      f'augment.stages has an unknown {min(unknown)!r}; there are '
+      + ', '.join(stages)
+    )
+  if sorted(c.stages) != sorted(stages):
+    raise ValueError(
+      'augment.stages names each of ' + ', '.join(stages) + ' once, not '
+      f'{c.stages}; a probability of 0 leaves one out'
+    )
+  for name in ('crop_scale', 'local_scale'):
+    low, high = c[name]
+    if not 0 < low <= high <= 1:
+      raise ValueError(
+        f'augment.{name} is ({low:g}, {high:g}): it must rise within (0, 1]'
+      )
+  for name in (*stages, 'local_blur', 'local_solarize'):
+    if not all(0 <= chance <= 1 for chance in np.atleast_1d(c[name])):
+      raise ValueError(f'augment.{name} is {c[name]}: it must be in [0, 1]')
+  for name, least in (('local_crops', 0), ('local_size', 1)):
+    if c[name] < least:
+      raise ValueError(
+        f'augment.{name} is {c[name]}: it must be at least {least}'
+      )
 
 
 def _check_normalization(config: Config, channels: int) -> None:

@@ -54,8 +54,10 @@ def base() -> Config:
 
   c.augment = ml_collections.ConfigDict(
     dict(
+      # In this order; a probability of 0 leaves one out.
+      stages=('flip', 'jitter', 'grayscale', 'blur', 'solarize'),
       crop_scale=(0.08, 1.0),  # share of the image's area
-      crop_ratio=(3 / 4, 4 / 3),
+      crop_ratio=(3 / 4, 4 / 3),  # width / height
       flip=0.5,  # probability
       jitter=0.8,  # probability
       strength=1.0,  # multiplies the four below
@@ -64,22 +66,43 @@ def base() -> Config:
       saturation=0.8,
       hue=0.2,
       grayscale=0.2,  # probability
-      blur=(0.5, 0.5),  # probability, one a view
+      blur=(0.5, 0.5),  # probability, one a global view: this is their number
       blur_sigma=(0.1, 2.0),  # pixels
-      solarize=(0.0, 0.0),  # probability, one a view
+      solarize=(0.0, 0.0),  # probability, one a global view
+      local_crops=0,  # smaller views that follow the global ones (multi-crop)
+      local_size=96,  # pixels
+      local_scale=(0.05, 0.14),  # share of the image's area
+      local_blur=0.5,  # probability
+      local_solarize=0.0,  # probability
     )
   )
 
   c.optimizer = ml_collections.ConfigDict(
     dict(
-      name='lars',  # lars, sgd, adamw
+      name='lars',  # lars, larc (apex's, without clipping), sgd, adamw
       base_learning_rate=0.3,  # per 256 images (linear), per image (sqrt)
       scaling='linear',  # base x batch/256, or 'sqrt': base x sqrt(batch)
       warmup_epochs=10.0,
+      warmup_start=0.0,  # share of the peak rate where the warm-up starts
+      schedule='cosine',  # after the warm-up; or 'step'
+      final_fraction=0.0,  # share of the peak rate where the cosine ends
+      milestones=(0.6, 0.8),  # shares of the run at which a step is x 0.1
+      # Factor on the rate of biases and normalisation (parameters of one
+      # dimension or none). Barlow Twins: .0048/.2 = .024, but its official
+      # gradient is 1/R of the true one, on R = 16 to 32 GPUs. LARS hides that
+      # in weights only; with the true gradient, which is ours, the same update
+      # takes .024/R (and, of the weights, R times the weight decay).
+      bias_and_norm_rate=1.0,
+      constant_rate=(),  # top entries of params that keep the peak rate
+      frozen=(),  # top entries of params that nothing touches ...
+      frozen_epochs=0.0,  # ... in the first so many epochs
       momentum=0.9,
       nesterov=False,
       weight_decay=1e-6,
-      decay_bias_and_norm=False,  # LARS: also adapts them
+      # What it goes to on half a cosine over the run; None: it stays.
+      weight_decay_end=config_dict.placeholder(float),
+      decay_bias_and_norm=False,  # LARS: also adapts them; LARC always does
+      clip_tensor_norm=0.0,  # largest gradient norm of a tensor; 0: any
       trust_coefficient=1e-3,
       learning_rate_inside_momentum=True,  # SimCLR's LARS; BYOL's: False
     )

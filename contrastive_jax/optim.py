@@ -1,95 +1,229 @@
 """Optimizers, and which parameters each part of them touches."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from contrastive_jax import schedules
 from contrastive_jax.config import Config
 
 
 def make_optimizer(
-  config: Config, learning_rate: optax.Schedule
+  config: Config,
+  learning_rate: optax.Schedule,
+  *,
+  peak: float,
+  total_steps: int,
+  steps_per_epoch: int,
 ) -> optax.GradientTransformation:
   """Returns the optimizer of the config's `optimizer`.
 
   Args:
-    config: `name` lars, sgd or adamw, and the fields of contrastive_jax.config.
-      LARS in two orders: learning_rate_inside_momentum=True accumulates
-      learning rate times gradient (SimCLR's official code), False multiplies
-      the accumulated gradient by the learning rate (BYOL, MoCo v3, Barlow
-      Twins, VICReg). They differ while the rate changes.
+    config: `name` lars, larc, sgd or adamw, and the fields of
+      contrastive_jax.config. LARS in two orders:
+      learning_rate_inside_momentum=True accumulates learning rate times
+      gradient (SimCLR's official code), False multiplies the accumulated
+      gradient by the learning rate (BYOL, MoCo v3, Barlow Twins, VICReg). They
+      differ while the rate changes.
     learning_rate: step -> rate.
+    peak: the rate that the entries of `constant_rate` keep.
+    total_steps: over which the weight decay goes to weight_decay_end.
+    steps_per_epoch: the unit of frozen_epochs.
 
   Returns:
     An optax transformation. Weight decay and, for LARS, the trust ratio leave
     out biases and normalisation (parameters of one dimension or none) unless
-    decay_bias_and_norm.
+    decay_bias_and_norm; LARC leaves out nothing.
 
   Raises:
-    ValueError: unknown name.
+    ValueError: unknown name, or weight_decay_end with LARC. Its `init` raises
+      it if `constant_rate` or `frozen` name what is not in the parameters.
 
   Reference:
-    You et al. 2017 (arXiv 1708.03888); simclr tf2/lars_optimizer.py; byol
+    LARS: You et al. 2017 (arXiv 1708.03888); simclr tf2/lars_optimizer.py; byol
     utils/optimizers.py. The ratio is trust_coefficient x |w| / |g + decay w|,
-    and 1 where either norm is 0.
+    and 1 where either norm is 0. LARC: apex apex/parallel/LARC.py, clip=False,
+    as in swav main_swav.py. Frozen entries: swav main_swav.py (prototypes) and
+    dino utils.py, cancel_gradients_last_layer. Clipping: dino utils.py,
+    clip_gradients. Weight decay: dino main_dino.py. Constant rate: simsiam
+    main_simsiam.py, --fix-pred-lr. Two rates: barlowtwins main.py.
   """
-  mask = lambda params: decayed(config, params)  # noqa: E731
-  decay = optax.add_decayed_weights(config.weight_decay, mask)
-  rate = optax.scale_by_learning_rate(learning_rate)
-  if config.name == 'adamw':
-    return optax.adamw(
-      learning_rate, weight_decay=config.weight_decay, mask=mask
+  weight_decay = config.weight_decay
+  if config.weight_decay_end is not None:
+    if config.name == 'larc':
+      raise ValueError(
+        'optimizer.weight_decay_end is for lars, sgd and adamw, not for larc'
+      )
+    weight_decay = schedules.half_cosine(
+      config.weight_decay, config.weight_decay_end, total_steps
     )
+  rest = _update_rule(config, learning_rate, weight_decay, peak)
+  if not config.frozen:
+    return rest
+  thaw = _frozen_steps(config, steps_per_epoch)
+  # While it is masked a transformation stands still: its momentum, and also
+  # its count of the updates, at which it looks up rate and decay.
+  late = _update_rule(
+    config, _ahead(learning_rate, thaw), _ahead(weight_decay, thaw), peak
+  )
+  masked = optax.conditionally_mask(
+    late, lambda step, **_: jnp.greater_equal(step, thaw)
+  )
+  return optax.partition(
+    {'frozen': masked, 'rest': rest}, _labels(config, 'frozen')
+  )
+
+
+def decayed(config: Config, params: Any) -> Any:
+  """Returns, for each parameter, whether it is decayed (LARS: and adapted)."""
+  everything = config.decay_bias_and_norm or config.name == 'larc'
+  return jax.tree.map(lambda p: everything or p.ndim > 1, params)
+
+
+def parameter_groups(
+  config: Config, params: Any, *, steps_per_epoch: int
+) -> str:
+  """Returns a table of the groups of parameters that are treated alike.
+
+  Args:
+    config: the config's `optimizer`.
+    params: arrays, or their shapes, under the names of the config.
+    steps_per_epoch: the unit of frozen_epochs.
+
+  Returns:
+    Lines of text: the treatment, how many tensors and values, and an example.
+  """
+  thaw = _frozen_steps(config, steps_per_epoch)
+  groups = {}
+  for (path, p), is_decayed, is_bias_or_norm in zip(
+    jax.tree.leaves_with_path(params),
+    jax.tree.leaves(decayed(config, params)),
+    jax.tree.leaves(_is_bias_or_norm(params)),
+    strict=True,
+  ):
+    if config.name in ('lars', 'larc'):
+      treatment = 'decayed and adapted' if is_decayed else 'neither'
+    else:
+      treatment = 'decayed' if is_decayed else 'not decayed'
+    if path[0].key in config.constant_rate:
+      treatment += ', constant rate'
+    if is_bias_or_norm and config.bias_and_norm_rate != 1:
+      treatment += f', rate x {config.bias_and_norm_rate:g}'
+    if path[0].key in config.frozen and thaw:
+      treatment += f', frozen until step {thaw:,}'
+    groups.setdefault(treatment, []).append((path, p))
+
+  title = f'optimizer {config.name}, weight decay {config.weight_decay:g}'
+  if config.weight_decay_end is not None:
+    title += f' to {config.weight_decay_end:g} (half cosine)'
+  if config.clip_tensor_norm:
+    title += f', gradient norm of a tensor at most {config.clip_tensor_norm:g}'
+  width = max(20, *map(len, groups))
+  lines = [
+    title,
+    f'{"parameters":<{width}} {"tensors":>8} {"values":>12}  for example',
+  ]
+  for treatment, group in groups.items():
+    example = jax.tree_util.keystr(group[0][0], simple=True, separator='/')
+    size = sum(p.size for _, p in group)
+    lines.append(f'{treatment:<{width}} {len(group):>8} {size:>12,}  {example}')
+  return '\n'.join(lines)
+
+
+def _update_rule(
+  config: Config,
+  learning_rate: optax.Schedule,
+  weight_decay: optax.ScalarOrSchedule,
+  peak: float,
+) -> optax.GradientTransformation:
+  """The optimizer without what is frozen."""
+  mask = lambda params: decayed(config, params)  # noqa: E731
+  decay = optax.add_decayed_weights(weight_decay, mask)
   momentum = optax.trace(config.momentum, config.nesterov)
+  clip = []
+  if config.clip_tensor_norm:
+    clip = [_clip_tensors(config.clip_tensor_norm)]
+
+  rate = optax.scale_by_learning_rate(learning_rate)
+  if config.constant_rate:
+    constant = optax.scale_by_learning_rate(peak)
+    rate = optax.partition(
+      {'constant_rate': constant, 'rest': rate},
+      _labels(config, 'constant_rate'),
+    )
+  if config.bias_and_norm_rate != 1:
+    factor = optax.scale(config.bias_and_norm_rate)
+    rate = optax.chain(rate, optax.masked(factor, _is_bias_or_norm))
+
+  if config.name == 'adamw':
+    return optax.chain(*clip, optax.scale_by_adam(), decay, rate)
   if config.name == 'sgd':
-    return optax.chain(decay, momentum, rate)
+    return optax.chain(*clip, decay, momentum, rate)
+  if config.name == 'larc':
+    return optax.chain(*clip, _larc(config), momentum, rate)
   if config.name == 'lars':
     adapt = optax.masked(
       optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient),
       mask,
     )
     if config.learning_rate_inside_momentum:
-      return optax.chain(decay, adapt, rate, momentum)
-    return optax.chain(decay, adapt, momentum, rate)
+      return optax.chain(*clip, decay, adapt, rate, momentum)
+    return optax.chain(*clip, decay, adapt, momentum, rate)
   raise ValueError(
-    f"optimizer.name is 'lars', 'sgd' or 'adamw', not {config.name!r}"
+    f"optimizer.name is 'lars', 'larc', 'sgd' or 'adamw', not {config.name!r}"
   )
 
 
-def decayed(config: Config, params: Any) -> Any:
-  """Returns, for each parameter, whether it is decayed (LARS: and adapted)."""
-  return jax.tree.map(
-    lambda p: config.decay_bias_and_norm or p.ndim > 1, params
-  )
+def _larc(config: Config) -> optax.GradientTransformation:
+  """Apex's: the ratio is of the gradient without decay, and no norm may be 0.
 
-
-def parameter_groups(config: Config, params: Any) -> str:
-  """Returns a table of the groups of parameters that are treated alike.
-
-  Args:
-    config: the config's `optimizer`.
-    params: arrays, or their shapes.
-
-  Returns:
-    Lines of text: the treatment, how many tensors and values, and an example.
+  Here |g| + decay |w| stands where LARS has |g + decay w|.
   """
-  treatments = {
-    True: 'decayed and adapted' if config.name == 'lars' else 'decayed',
-    False: 'neither' if config.name == 'lars' else 'not decayed',
-  }
-  flags = jax.tree.leaves(decayed(config, params))
-  leaves = jax.tree.leaves_with_path(params)
-  lines = [
-    f'optimizer {config.name}, weight decay {config.weight_decay:g}',
-    f'{"parameters":<20} {"tensors":>8} {"values":>12}  for example',
-  ]
-  for flag, treatment in treatments.items():
-    group = [
-      (path, p) for (path, p), f in zip(leaves, flags, strict=True) if f == flag
-    ]
-    if group:
-      example = jax.tree_util.keystr(group[0][0], simple=True, separator='/')
-      size = sum(p.size for _, p in group)
-      lines.append(f'{treatment:<20} {len(group):>8} {size:>12,}  {example}')
-  return '\n'.join(lines)
+
+  def adapt(g, w):
+    g_norm, w_norm = optax.tree.norm(g), optax.tree.norm(w)
+    ratio = config.trust_coefficient * w_norm
+    ratio /= g_norm + config.weight_decay * w_norm + 1e-8
+    adapted = ratio * (g + config.weight_decay * w)
+    return jnp.where((g_norm > 0) & (w_norm > 0), adapted, g)
+
+  return optax.stateless_with_tree_map(adapt)
+
+
+def _clip_tensors(largest: float) -> optax.GradientTransformation:
+  """Each tensor by its own norm, not all by the global norm."""
+  return optax.stateless_with_tree_map(
+    lambda g, _: g * jnp.minimum(1, largest / (optax.tree.norm(g) + 1e-6))
+  )
+
+
+def _is_bias_or_norm(params: Any) -> Any:
+  return jax.tree.map(lambda p: p.ndim <= 1, params)
+
+
+def _frozen_steps(config: Config, steps_per_epoch: int) -> int:
+  return round(config.frozen_epochs * steps_per_epoch)
+
+
+def _ahead(schedule: Any, steps: int) -> Any:
+  """Returns the schedule as it is so many steps later; numbers stay."""
+  if not callable(schedule):
+    return schedule
+  return lambda count: schedule(count + steps)
+
+
+def _labels(config: Config, field: str) -> Callable[[Any], dict[str, str]]:
+  """Returns params -> label of each entry: `field` if it is named there."""
+
+  def labels(params: Any) -> dict[str, str]:
+    if unknown := [name for name in config[field] if name not in params]:
+      raise ValueError(
+        f'optimizer.{field} names {unknown[0]!r}; the entries of the '
+        f'parameters are {", ".join(params)}'
+      )
+    return {key: field if key in config[field] else 'rest' for key in params}
+
+  return labels

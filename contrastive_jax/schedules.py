@@ -40,29 +40,75 @@ def peak_learning_rate(optimizer: Config, batch_size: int) -> tuple[float, str]:
   return rate, f'learning rate {origin} = {rate:.6g}'
 
 
-def warmup_cosine(
-  peak: float, *, warmup_steps: int, total_steps: int
-) -> optax.Schedule:
-  """Returns step -> learning rate: a line from 0, then a cosine to 0.
+def learning_rate(
+  optimizer: Config, peak: float, *, warmup_steps: int, total_steps: int
+) -> tuple[optax.Schedule, str]:
+  """Returns step -> learning rate, and a description of its course.
+
+  A line from warmup_start to the peak, then a cosine over all that is left of
+  the run, or a tenth of the rate at each of the milestones.
 
   Args:
+    optimizer: the config's `optimizer`.
     peak: rate at the end of the warm-up.
-    warmup_steps: 0 starts at the peak. No more than total_steps of them count.
-    total_steps: where the cosine reaches 0.
+    warmup_steps: 0 starts at the peak. A warm-up as long as the run or longer
+      is shortened to a tenth of the run.
+    total_steps: steps of the run; the cosine ends there.
 
   Returns:
-    The schedule.
+    The schedule, and for example 'warm-up 100 steps, then cosine to 0'.
+
+  Raises:
+    ValueError: unknown schedule, or a milestone that is no share of the run.
 
   Reference:
-    SimCLR, appendix B.6; official tf2/model.py, WarmUpAndCosineDecay.
+    SimCLR, appendix B.6; official tf2/model.py, WarmUpAndCosineDecay. Start and
+    end of the cosine: swav main_swav.py; barlowtwins main.py. Steps: moco
+    main_moco.py; lemniscate main.py.
   """
-  warmup_steps = min(warmup_steps, total_steps)
-  if warmup_steps == 0:
-    return optax.cosine_decay_schedule(peak, total_steps)
-  return optax.join_schedules(
-    [
-      optax.linear_schedule(0.0, peak, warmup_steps),
-      optax.cosine_decay_schedule(peak, max(total_steps - warmup_steps, 1)),
-    ],
-    [warmup_steps],
-  )
+  warmup = f'warm-up {warmup_steps:,} steps' if warmup_steps else 'no warm-up'
+  if warmup_steps >= total_steps:
+    warmup_steps = total_steps // 10
+    warmup = (
+      f'warm-up of {optimizer.warmup_epochs:g} epochs is longer than the run: '
+      f'shortened to {warmup_steps:,} steps'
+    )
+  start = optimizer.warmup_start * peak
+  if warmup_steps and start:
+    warmup += f' from {start:.6g}'
+
+  if optimizer.schedule == 'cosine':
+    decay = optax.cosine_decay_schedule(
+      peak, total_steps - warmup_steps, optimizer.final_fraction
+    )
+    course = f'cosine to {optimizer.final_fraction * peak:.6g}'
+  elif optimizer.schedule == 'step':
+    if wrong := [m for m in optimizer.milestones if not 0 <= m <= 1]:
+      raise ValueError(
+        'optimizer.milestones are shares of the run, between 0 and 1, not '
+        f'{wrong[0]}'
+      )
+    steps = [round(share * total_steps) for share in optimizer.milestones]
+    decay = optax.piecewise_constant_schedule(
+      peak, {step - warmup_steps: 0.1 ** steps.count(step) for step in steps}
+    )
+    course = ' and '.join(f'x 0.1 at step {step:,}' for step in steps)
+    course = course or 'constant'
+  else:
+    raise ValueError(
+      f"optimizer.schedule is 'cosine' or 'step', not {optimizer.schedule!r}"
+    )
+  if warmup_steps:
+    line = optax.linear_schedule(start, peak, warmup_steps)
+    decay = optax.join_schedules([line, decay], [warmup_steps])
+  return decay, f'{warmup}, then {course}'
+
+
+def half_cosine(start: float, end: float, steps: int) -> optax.Schedule:
+  """Returns step -> value: from start to end on half a cosine, then end.
+
+  Reference:
+    DINO's weight decay: dino utils.py, cosine_scheduler.
+  """
+  cosine = optax.cosine_decay_schedule(1.0, steps)
+  return lambda step: end + (start - end) * cosine(step)

@@ -2,7 +2,7 @@
 
 The host only decodes, crops and sends uint8 (`pipeline.py`); flip, colour
 jitter, grayscale, blur and solarise happen here, drawn anew for every example,
-epoch and view.
+epoch and view. Global views come first, local crops after them.
 """
 
 import itertools
@@ -74,7 +74,7 @@ def augment_view(
   seed: int,
   config: Any,
 ) -> jax.Array:
-  """Draws one view of every image: flip, jitter, grayscale, blur, solarise.
+  """Draws one view of every image: the config's stages, one after the other.
 
   Works per example, under jit, vmap, shard_map and pmap alike. An operation
   that is configured as zero costs nothing; on images that are not RGB those
@@ -82,7 +82,8 @@ def augment_view(
 
   Args:
     images: uint8 [b, H, W, C], already cropped.
-    view: 0, 1, ...; chooses the probabilities of blur and solarise.
+    view: 0, 1, ...; chooses the probabilities of blur and solarise: those of
+      this global view, or from len(config.blur) on those of local crops.
     ids: int32 [b], the examples' places in the data source.
     epochs: int32 [b].
     seed: of the run.
@@ -95,15 +96,21 @@ def augment_view(
     ValueError: the config has no such view, a blur without width, or the
       images are not uint8.
 
-  Reference: SimCLR (2002.05709) appendix A; BYOL (2006.07733) appendix B.
+  Reference: SimCLR (2002.05709) appendix A; BYOL (2006.07733) appendix B;
+    the order of the stages: `presets.py`.
   """
-  for name in ('blur', 'solarize'):
-    if not 0 <= view < len(config[name]):
-      raise ValueError(
-        f'view {view} has no probability of {name}: augment.{name} has '
-        f'{len(config[name])} entries, one for each view from 0.'
-      )
-  if config.blur[view] > 0 and config.blur_sigma[0] <= 0:
+  global_views = len(config.blur)
+  if len(config.solarize) != global_views:
+    raise ValueError(
+      f'augment.blur is for {global_views} views, augment.solarize for '
+      f'{len(config.solarize)}.'
+    )
+  if not 0 <= view < global_views + config.local_crops:
+    raise ValueError(
+      f'there is no view {view}: the config has {global_views} global views '
+      f'and {config.local_crops} local crops.'
+    )
+  if _view_chance(config, 'blur', view) > 0 and config.blur_sigma[0] <= 0:
     raise ValueError(
       f'augment.blur_sigma starts at {config.blur_sigma[0]} pixels, but has '
       'to be above 0.'
@@ -120,33 +127,69 @@ def augment_view(
 
 
 def _augment(key, image, view, config):
-  """The stages, in SimCLR's order."""
-  height, _, channels = image.shape
+  """The stages, in the config's order."""
   # One draw for all: each stage has its own numbers, whether it uses them or
-  # not, so that leaving one out does not change the others.
+  # not, so that leaving one out, or moving it, does not change the others.
   unit = jax.random.uniform(key, (12,), jnp.float32)
-  if config.flip > 0:
-    image = photometric.flip(image, unit[0] < config.flip)
-  amounts = _jitter_amounts(config, channels)
-  if amounts:
-    jittered = photometric.color_jitter(
-      image, tuple(amounts), **_jitter_draw(unit[1:7], amounts)
-    )
-    image = jnp.where(unit[7] < config.jitter, jittered, image)
-  if config.grayscale > 0 and channels == 3:
-    gray = photometric.to_grayscale(image)
-    image = jnp.where(unit[8] < config.grayscale, gray, image)
-  if config.blur[view] > 0:
-    low, high = config.blur_sigma
-    sigma = low + unit[9] * (high - low)
-    blurred = photometric.gaussian_blur(image, sigma, blur_radius(height))
-    # The weights sum to 1 only up to rounding.
-    blurred = jnp.clip(blurred, 0.0, 1.0)
-    image = jnp.where(unit[10] < config.blur[view], blurred, image)
-  if config.solarize[view] > 0:
-    inverted = photometric.solarize(image)
-    image = jnp.where(unit[11] < config.solarize[view], inverted, image)
+  stages = {
+    'flip': _flip,
+    'jitter': _jitter,
+    'grayscale': _grayscale,
+    'blur': _blur,
+    'solarize': _solarize,
+  }
+  for name in config.stages:
+    image = stages[name](image, unit, view, config)
   return image
+
+
+def _flip(image, unit, view, config):
+  if config.flip <= 0:
+    return image
+  return photometric.flip(image, unit[0] < config.flip)
+
+
+def _jitter(image, unit, view, config):
+  amounts = _jitter_amounts(config, image.shape[-1])
+  if not amounts:
+    return image
+  jittered = photometric.color_jitter(
+    image, tuple(amounts), **_jitter_draw(unit[1:7], amounts)
+  )
+  return jnp.where(unit[7] < config.jitter, jittered, image)
+
+
+def _grayscale(image, unit, view, config):
+  if config.grayscale <= 0 or image.shape[-1] != 3:
+    return image
+  gray = photometric.to_grayscale(image)
+  return jnp.where(unit[8] < config.grayscale, gray, image)
+
+
+def _blur(image, unit, view, config):
+  chance = _view_chance(config, 'blur', view)
+  if chance <= 0:
+    return image
+  low, high = config.blur_sigma
+  sigma = low + unit[9] * (high - low)
+  blurred = photometric.gaussian_blur(image, sigma, blur_radius(image.shape[0]))
+  # The weights sum to 1 only up to rounding.
+  blurred = jnp.clip(blurred, 0.0, 1.0)
+  return jnp.where(unit[10] < chance, blurred, image)
+
+
+def _solarize(image, unit, view, config):
+  chance = _view_chance(config, 'solarize', view)
+  if chance <= 0:
+    return image
+  return jnp.where(unit[11] < chance, photometric.solarize(image), image)
+
+
+def _view_chance(config, name: str, view: int) -> float:
+  """Each global view has its own probability, all local crops share one."""
+  if view < len(config[name]):
+    return config[name][view]
+  return config[f'local_{name}']
 
 
 def _jitter_amounts(config, channels: int) -> dict[str, float]:

@@ -144,6 +144,14 @@ def test_strict_promotion_and_64_bit_change_nothing():
   np.testing.assert_allclose(views, expected, rtol=0, atol=ROUNDING)
 
 
+def _uniform(count: int, view: int) -> np.ndarray:
+  """The 12 numbers that `_views` draws for each of its images."""
+  draw = jax.vmap(
+    lambda i: jax.random.uniform(augment.example_key(0, 4, i, view), (12,))
+  )
+  return np.asarray(draw(jnp.arange(count)))
+
+
 def _near(count: int, p: float, frequency: float) -> bool:
   """Within 4.5 standard deviations of a binomial."""
   return abs(frequency - p) <= 4.5 * np.sqrt(p * (1 - p) / count)
@@ -167,6 +175,9 @@ def test_flip_grayscale_and_solarize_come_as_often_as_configured():
     image = np.where(image >= 0.5, 1 - image, image) if inverted else image
     happened[np.abs(views - image).max((1, 2, 3)) < 1e-5] = outcome
   assert happened.min() >= 0, 'an outcome that none of the operations gives'
+  # The places of the draws are a format: a resumed run continues with them.
+  unit = _uniform(count, view=1)[:, [0, 8, 11]]
+  np.testing.assert_array_equal(happened, unit < list(chances.values()))
   for column, chance in zip(happened.T, chances.values(), strict=True):
     assert _near(count, chance, column.mean())
   # And independently of each other.
@@ -189,6 +200,57 @@ def test_stages_come_in_the_order_of_the_papers():
   )
   inverted = np.where(blurred >= 0.5, 1 - blurred, blurred)
   np.testing.assert_allclose(_views(images, config), inverted, atol=1e-6)
+
+
+def test_stages_come_in_another_order_if_configured():
+  images = _photo_crops(16)
+  amounts = {'brightness': 0.0, 'contrast': 0.0, 'saturation': 0.0}
+  config = _only(
+    jitter=1.0,
+    hue=0.3,
+    grayscale=1.0,
+    solarize=(1.0, 1.0),
+    blur=(1.0, 1.0),
+    blur_sigma=(1.5, 1.5),
+    stages=('grayscale', 'solarize', 'blur', 'jitter', 'flip'),
+    **amounts,
+  )
+  gray = _unit(images) @ np.float32([0.299, 0.587, 0.114])
+  inverted = np.where(gray >= 0.5, 1 - gray, gray)
+  blurred = scipy.ndimage.gaussian_filter(
+    inverted, (0, 1.5, 1.5), mode='constant', radius=(0, 1, 1)
+  )
+  # What is gray has no hue to turn.
+  for channel in np.moveaxis(_views(images, config), -1, 0):
+    np.testing.assert_allclose(channel, blurred, atol=1e-5)
+
+
+def test_the_order_does_not_change_what_is_drawn():
+  # The flip commutes with all the others, but the sums' order is another.
+  images, fields = _photo_crops(16), {'solarize': (0.0, 0.0)}
+  last = ('jitter', 'grayscale', 'blur', 'solarize', 'flip')
+  first = _views(images, _config(**fields))
+  np.testing.assert_allclose(
+    _views(images, _config(stages=last, **fields)), first, atol=ROUNDING
+  )
+
+
+def test_local_crops_have_their_own_blur_and_solarize():
+  images = np.full((2000, 4, 4, 1), 200, np.uint8)
+  config = _only(
+    local_crops=2, local_blur=0.3, local_solarize=0.5, blur_sigma=(1.0, 2.0)
+  )
+  drawn = []
+  for view in (2, 3):
+    views = _views(images, config, view=view)[..., 0]
+    # Blur darkens the border only, and solarise takes 200 to 55.
+    blurred = np.abs(views[:, 0, 0] - views[:, 1, 1]) > 1e-6
+    unit = _uniform(len(images), view)
+    np.testing.assert_array_equal(blurred, unit[:, 10] < 0.3)
+    np.testing.assert_array_equal(views[:, 1, 1] < 0.5, unit[:, 11] < 0.5)
+    drawn.append(blurred)
+  assert abs(np.corrcoef(*drawn)[0, 1]) < 0.1
+  assert not _changed(_views(images, config, view=1), images).any()
 
 
 def test_brightness_comes_as_often_and_as_strong_as_configured():
@@ -298,9 +360,17 @@ def test_only_what_is_configured_is_said_to_be_left_out():
 @pytest.mark.parametrize(
   'view, fields, dtype, message',
   [
-    (2, {}, np.uint8, 'view 2 has no probability of blur: .* has 2 entries'),
-    (1, {'solarize': (0.0,)}, np.uint8, 'no probability of solarize.* has 1 '),
+    (2, {}, np.uint8, 'no view 2: .* 2 global views and 0 local crops'),
+    (5, {'local_crops': 3}, np.uint8, 'no view 5: .* and 3 local crops'),
+    (-1, {'local_crops': 3}, np.uint8, 'no view -1'),
+    (1, {'solarize': (0.0,)}, np.uint8, 'for 2 views, augment.solarize for 1'),
     (0, {'blur_sigma': (0.0, 2.0)}, np.uint8, 'starts at 0.0 pixels'),
+    (
+      2,
+      {'local_crops': 1, 'blur': (0.0, 0.0), 'blur_sigma': (0.0, 2.0)},
+      np.uint8,
+      'starts at 0.0 pixels',
+    ),
     (0, {}, np.float32, 'images are float32, but have to be uint8'),
   ],
 )

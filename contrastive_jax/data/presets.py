@@ -1,0 +1,134 @@
+"""The published augmentations: data for `c.augment.update(presets.NAME)`.
+
+Each sets every field of the config's `augment`, whatever stood there before.
+Interpolation, mean and standard deviation belong to the config's `data`.
+
+The amounts and the order are the official code's. How an operation is
+computed is `photometric.py`'s for all of them: brightness is multiplied (BYOL
+adds), and the blur's kernel ends at a twentieth of the side (PIL's, used by
+MoCo, SwAV, DINO and others, does not end there).
+"""
+
+# As in torchvision's classification examples; one a channel.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+SWAV_STD = (0.228, 0.224, 0.225)  # swav: its weights were trained with this
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # solo-learn
+CIFAR10_NARROW_STD = (0.2023, 0.1994, 0.2010)  # SupContrast, MoCo, lemniscate
+CIFAR100_MEAN = (0.5071, 0.4867, 0.4408)  # SupContrast
+CIFAR100_STD = (0.2675, 0.2565, 0.2761)
+
+_FLIP_LAST = ('jitter', 'grayscale', 'blur', 'solarize', 'flip')
+
+# google-research/simclr; SimCLR (2002.05709) appendix A. The fields of local
+# crops are SwAV's, for those who turn them on.
+SIMCLR = dict(
+  stages=('flip', 'jitter', 'grayscale', 'blur', 'solarize'),
+  crop_scale=(0.08, 1.0),
+  crop_ratio=(3 / 4, 4 / 3),
+  flip=0.5,
+  jitter=0.8,
+  strength=1.0,
+  brightness=0.8,
+  contrast=0.8,
+  saturation=0.8,
+  hue=0.2,
+  grayscale=0.2,
+  blur=(0.5, 0.5),
+  blur_sigma=(0.1, 2.0),
+  solarize=(0.0, 0.0),
+  local_crops=0,
+  local_size=96,
+  local_scale=(0.05, 0.14),
+  local_blur=0.5,
+  local_solarize=0.0,
+)
+
+# SimCLR appendix B.9: half the colour strength, no blur.
+SIMCLR_CIFAR = SIMCLR | dict(strength=0.5, blur=(0.0, 0.0))
+
+# facebookresearch/moco without --aug-plus; the jitter is always on.
+MOCO_V1 = SIMCLR | dict(
+  stages=('grayscale', 'jitter', 'blur', 'solarize', 'flip'),
+  crop_scale=(0.2, 1.0),
+  jitter=1.0,
+  brightness=0.4,
+  contrast=0.4,
+  saturation=0.4,
+  hue=0.4,
+  blur=(0.0, 0.0),
+)
+
+# facebookresearch/moco with --aug-plus; facebookresearch/simsiam.
+MOCO_V2 = SIMCLR | dict(
+  stages=_FLIP_LAST,
+  crop_scale=(0.2, 1.0),
+  brightness=0.4,
+  contrast=0.4,
+  saturation=0.4,
+  hue=0.1,
+)
+
+# SimSiam (2011.10566) appendix D: no blur.
+SIMSIAM_CIFAR = MOCO_V2 | dict(blur=(0.0, 0.0))
+
+# google-deepmind/deepmind-research byol; BYOL (2006.07733) appendix B. Barlow
+# Twins' is the same (facebookresearch/barlowtwins).
+BYOL = SIMCLR | dict(
+  brightness=0.4,
+  contrast=0.4,
+  saturation=0.2,
+  hue=0.1,
+  blur=(1.0, 0.1),
+  solarize=(0.0, 0.2),
+)
+
+# facebookresearch/moco-v3 with --crop-min .2, as for its ResNet-50.
+MOCO_V3 = BYOL | dict(stages=_FLIP_LAST, crop_scale=(0.2, 1.0))
+
+# facebookresearch/vicreg. The paper says that it makes BYOL's pair symmetric;
+# the code does not, as that works slightly better (issue 3 there).
+VICREG = BYOL
+
+# facebookresearch/swav, 2 x 224 + 6 x 96 pixels; and its script without local
+# crops. SwAV (2006.09882) blurs and jitters as SimCLR does.
+SWAV = SIMCLR | dict(crop_scale=(0.14, 1.0), local_crops=6)
+SWAV_2_CROPS = SIMCLR
+
+# facebookresearch/dino, 2 x 224 + 8 x 96 pixels: its defaults, and the command
+# for ResNet-50 in its README. Without local crops it, too, advises (0.14, 1).
+DINO = BYOL | dict(
+  crop_scale=(0.4, 1.0), local_crops=8, local_scale=(0.05, 0.4)
+)
+DINO_RN50 = DINO | dict(crop_scale=(0.14, 1.0), local_scale=(0.05, 0.14))
+
+# HobbitLong/SupContrast, for CIFAR.
+SUPCON = SIMCLR | dict(
+  crop_scale=(0.2, 1.0),
+  brightness=0.4,
+  contrast=0.4,
+  saturation=0.4,
+  hue=0.1,
+  blur=(0.0, 0.0),
+)
+
+# facebookresearch/moco, its notebook for CIFAR-10.
+MOCO_CIFAR = SUPCON | dict(crop_scale=(0.08, 1.0))
+
+# zhirongw/lemniscate.pytorch: main.py, one view, as MoCo v1; cifar.py, where
+# the flip is commented out.
+INSTANCE = MOCO_V1 | dict(blur=(0.0,), solarize=(0.0,))
+INSTANCE_CIFAR = INSTANCE | dict(flip=0.0)
+
+# The crop and flip of supervised training, as of linear probes: one view.
+SUPERVISED = SIMCLR | dict(
+  jitter=0.0, grayscale=0.0, blur=(0.0,), solarize=(0.0,)
+)
+
+# vturrisi/solo-learn, scripts/pretrain/cifar: augmentations/symmetric.yaml,
+# symmetric_weak.yaml, asymmetric.yaml, and vicreg.yaml's own.
+SOLO_SYMMETRIC = SIMCLR | dict(stages=_FLIP_LAST)
+SOLO_SYMMETRIC_WEAK = MOCO_V2 | dict(crop_scale=(0.08, 1.0))
+SOLO_ASYMMETRIC = BYOL | dict(stages=_FLIP_LAST, blur=(0.0, 0.0))
+SOLO_VICREG = SOLO_ASYMMETRIC | dict(crop_scale=(0.2, 1.0), solarize=(0.1, 0.1))
