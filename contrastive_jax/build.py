@@ -218,6 +218,14 @@ def train_batches(job: Job, start_step: int) -> pipeline.TrainBatches:
   )
 
 
+def first_batch(job: Job) -> dict[str, Any]:
+  """Returns this process's part of the run's first batch."""
+  batches = train_batches(job, 0)
+  batch = next(batches)
+  batches.close()
+  return batch
+
+
 def _check_ranges(config: Config) -> None:
   """What would fail later, after minutes of work, fails here."""
   for key, least in (

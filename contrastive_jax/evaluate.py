@@ -1,5 +1,6 @@
 """What is the representation worth? The same measure for every objective."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from contrastive_jax import build, step
 from contrastive_jax.data import pipeline
 from contrastive_jax.data.sources import Split
+from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import features, knn, linear
 from contrastive_jax.state import TrainState
 
@@ -17,6 +19,9 @@ from contrastive_jax.state import TrainState
 # images than that: the probe would cost more than it tells.
 _PIXELS_SIZE = 32
 _PIXELS_IMAGES = 200_000
+# Features of which the effective rank is measured.
+_RANK_IMAGES = 10_000
+_RANK = 'effective_rank'
 
 
 def evaluate(
@@ -31,9 +36,10 @@ def evaluate(
 
   Returns:
     `rows`: a dict of metrics for each of the three; and knn_accuracy,
-    linear_accuracy and few_label_accuracy of the trained encoder. None (null)
-    where the data has no labels or no test split, and for raw pixels of more
-    than 200,000 images.
+    linear_accuracy, few_label_accuracy and feature_rank (the effective rank of
+    up to 10,000 images' features) of the trained encoder. Accuracies are None
+    (null) where the data has no labels or no test split, and all is for raw
+    pixels of more than 200,000 images.
 
   Raises:
     RuntimeError: an image's features depend on the batch that it is in.
@@ -44,27 +50,31 @@ def evaluate(
     images = step.network_input(images, job.config.data)
     return job.objective.features(params, model_state, images)
 
+  def encoder(state):
+    # One function object for all states, so that it is compiled once.
+    return jax.tree_util.Partial(represent, state.params, state.model_state)
+
+  size = job.run.image_size
   features.assert_frozen(
-    # One function object, so that it is compiled once for all states.
-    jax.tree_util.Partial(represent, state.params, state.model_state),
-    next(_eval_batches(job, job.source.train, job.run.image_size, 1))['image'],
+    encoder(state),
+    next(_eval_batches(job, job.source.train, size, 1))['image'],
   )
 
-  def encoder(state):
-    return lambda split: features.extract(
-      jax.tree_util.Partial(represent, state.params, state.model_state),
-      _eval_batches(job, split, job.run.image_size, job.mesh.size),
+  def encoded(state):
+    return lambda split, limit=None: features.extract(
+      encoder(state),
+      _eval_batches(job, split, size, job.mesh.size, limit),
       mesh=job.mesh,
     )
 
   rows = {
     'raw pixels': (
-      _measure(job, lambda split: _pixels(job, split))
+      _measure(job, functools.partial(_pixels, job))
       if job.run.num_examples <= _PIXELS_IMAGES
-      else dict.fromkeys(_metric_names(job))
+      else dict.fromkeys((*_metric_names(job), _RANK))
     ),
-    'untrained encoder': _measure(job, encoder(untrained)),
-    'trained encoder': _measure(job, encoder(state)),
+    'untrained encoder': _measure(job, encoded(untrained)),
+    'trained encoder': _measure(job, encoded(state)),
   }
   trained = rows['trained encoder']
   names = _metric_names(job)
@@ -73,17 +83,21 @@ def evaluate(
     'knn_accuracy': trained[names[0]],
     'linear_accuracy': trained[names[1]],
     'few_label_accuracy': trained[names[2]],
+    'feature_rank': trained[_RANK],
   }
 
 
 def table(summary: dict[str, Any]) -> str:
-  """Returns the rows of a summary as lines of text, in per cent."""
+  """Returns the rows of a summary as lines of text, accuracies in per cent."""
   rows = summary['rows']
   names = list(next(iter(rows.values())))
   lines = [f'{"accuracy, %":<20}' + ''.join(f'{n:>26}' for n in names)]
   for row, metrics in rows.items():
     values = [
-      '-' if metrics[n] is None else f'{100 * metrics[n]:.2f}' for n in names
+      '-'
+      if metrics[n] is None
+      else f'{metrics[n] * (1 if n == _RANK else 100):.2f}'
+      for n in names
     ]
     lines.append(f'{row:<20}' + ''.join(f'{v:>26}' for v in values))
   return '\n'.join(lines)
@@ -99,14 +113,15 @@ def _metric_names(job: build.Job) -> tuple[str, str, str]:
 
 
 def _measure(
-  job: build.Job, represent: Callable[[Split], features.Rows]
+  job: build.Job, represent: Callable[..., features.Rows]
 ) -> dict[str, float | None]:
-  """All metrics of one representation, None without labels or test images."""
+  """All metrics of one representation; accuracies None without labels."""
   source, c = job.source, job.config.evaluation
   names = _metric_names(job)
   num_classes = job.run.num_classes
   if num_classes is None or source.test is None or not source.test.num_classes:
-    return dict.fromkeys(names)
+    some, _, _ = represent(source.test or source.train, _RANK_IMAGES)
+    return {**dict.fromkeys(names), _RANK: embedding.effective_rank(some)}
   bank, labels, _ = represent(source.train)
   queries, truth, _ = represent(source.test)
   neighbours = knn.knn_accuracy(
@@ -135,12 +150,20 @@ def _measure(
     few_accuracy = probe(
       linear.few_labels(labels, c.labels_per_class, seed=job.config.seed)
     )
-  return dict(
-    zip(names, (neighbours, probe(slice(None)), few_accuracy), strict=True)
-  )
+  accuracies = (neighbours, probe(slice(None)), few_accuracy)
+  return {
+    **dict(zip(names, accuracies, strict=True)),
+    _RANK: embedding.effective_rank(queries[:_RANK_IMAGES]),
+  }
 
 
-def _eval_batches(job: build.Job, split: Split, size: int, multiple: int):
+def _eval_batches(
+  job: build.Job,
+  split: Split,
+  size: int,
+  multiple: int,
+  limit: int | None = None,
+):
   data = job.config.data
   return pipeline.eval_batches(
     split,
@@ -150,9 +173,13 @@ def _eval_batches(job: build.Job, split: Split, size: int, multiple: int):
     interpolation=data.interpolation,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
+    limit=limit,
   )
 
 
-def _pixels(job: build.Job, split: Split) -> features.Rows:
+def _pixels(
+  job: build.Job, split: Split, limit: int | None = None
+) -> features.Rows:
   size = min(job.run.image_size, _PIXELS_SIZE)
-  return features.pixels(_eval_batches(job, split, size, jax.process_count()))
+  multiple = jax.process_count()
+  return features.pixels(_eval_batches(job, split, size, multiple, limit))

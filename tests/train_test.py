@@ -76,6 +76,7 @@ def test_what_a_run_prints_and_writes(tmp_path, capsys):
   rows = written['rows']
   assert list(rows) == ['raw pixels', 'untrained encoder', 'trained encoder']
   for row in rows.values():
+    assert 1 <= row.pop('effective_rank') <= 64
     assert all(0 <= value <= 1 for value in row.values())
   assert rows['raw pixels']['knn20_cos_t0.07'] > 0.95  # digits are easy
   reports = (tmp_path / 'metrics.jsonl').read_text().splitlines()

@@ -79,12 +79,25 @@ def statistics(views: Sequence[np.ndarray]) -> dict[str, float]:
   return {k: float(v) for k, v in result.items()}
 
 
+def effective_rank(z: np.ndarray) -> float:
+  """Returns the effective rank of rows: that of `statistics`, of any number.
+
+  Args:
+    z: [n, d].
+
+  Returns:
+    Of z / ||z|| less its mean; between 1 and min(n - 1, d).
+  """
+  u = _normalized(np.asarray(z, np.float64))
+  return _rank(u - u.mean(axis=0), 0.0)
+
+
 def _normalized(z: np.ndarray) -> np.ndarray:
   return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
 
 
 def _rank(x: np.ndarray, epsilon: float) -> float:
-  """Exponential of the entropy of the singular values as shares of their sum."""
+  """Entropy, its exponential, of the singular values over their sum."""
   if not np.isfinite(x).all():
     return float('nan')
   # Eigenvalues of the smaller product are ten times cheaper than singular

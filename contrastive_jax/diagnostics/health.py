@@ -11,9 +11,13 @@ VERDICTS = {'at chance', 'partial collapse', 'collapsed'}
 _AT_CHANCE = 0.01
 # Until then a loss may well be where chance is.
 _GRACE_STEPS = 200
-# Spread of the embedding, and an objective's own gauge; 1 is healthy.
-_COLLAPSED = 0.05
-# Effective rank: two clusters have 1, three have 2.
+# Spread of the embedding: 1 is even. Healthy runs of all objectives stayed
+# above 0.33, from their first steps on.
+_COLLAPSED_SPREAD = 0.15
+_PARTIAL_SPREAD = 0.25
+# An objective's own gauge, from 0 to 1.
+_COLLAPSED_GAUGE = 0.05
+# Effective rank and RankMe; healthy runs stayed above 10.
 _PARTIAL_RANK = 3.0
 
 
@@ -32,9 +36,9 @@ def verdict(
   """Returns 'ok', 'at chance', 'partial collapse', 'collapsed', 'not finite'.
 
   Args:
-    report: step, loss, chance_loss, and of `embedding.statistics` spread and
-      effective_rank; collapse_gauge (1 healthy, 0 collapsed) where the
-      objective has one of its own.
+    report: step, loss, chance_loss, and of `embedding.statistics` spread,
+      effective_rank and rankme; collapse_gauge (1 healthy, 0 collapsed) where
+      the objective has one of its own.
     total_steps: of the run. 'at chance' is only said after 200 steps, or half
       of a shorter run: no run learns at once.
     known: the verdicts that this objective can have, of `Objective.causes`.
@@ -48,12 +52,15 @@ def verdict(
   """
   if not math.isfinite(report['loss']):
     return 'not finite'
-  gauge = min(report['embedding_spread'], report.get('collapse_gauge', 1.0))
-  if 'collapsed' in known and not gauge >= _COLLAPSED:
+  spread = report['embedding_spread']
+  gauge = report.get('collapse_gauge', 1.0)
+  # Written so that a NaN is an alarm.
+  alive = spread >= _COLLAPSED_SPREAD and gauge >= _COLLAPSED_GAUGE
+  if 'collapsed' in known and not alive:
     return 'collapsed'
-  if 'partial collapse' in known and not (
-    report['effective_rank'] >= _PARTIAL_RANK
-  ):
+  rank = min(report['effective_rank'], report['rankme'])
+  whole = spread >= _PARTIAL_SPREAD and rank >= _PARTIAL_RANK
+  if 'partial collapse' in known and not whole:
     return 'partial collapse'
   margin = _AT_CHANCE * max(1.0, abs(report['chance_loss']))
   if (

@@ -63,7 +63,7 @@ def run_branch(
   """
   batch_stats = dict(batch_stats)
 
-  def apply(name, x, num_views):
+  def apply(name: str, x: jax.Array, num_views: int) -> Any:
     variables = {'params': params[name], 'batch_stats': batch_stats[name]}
     mode: Any = dict(train=train, axis_name=axis_name, views=num_views)
     if not train:
@@ -82,8 +82,35 @@ def run_branch(
     )
   ]
   x = jnp.concatenate(features)
-  outputs = {encoder: x}
+  outputs: dict[str, Any] = {encoder: x}
   for name in heads:
     outputs[name] = x = apply(name, x, len(views))
   split = {k: tuple(jnp.split(v, len(views))) for k, v in outputs.items()}
   return split, batch_stats
+
+
+def frozen_features(
+  encoder: nn.Module,
+  params: Mapping[str, Any],
+  model_state: Mapping[str, Any],
+  images: jax.Array,
+) -> jax.Array:
+  """Returns what the encoder makes of images, each on its own.
+
+  Args:
+    encoder: the module of params['encoder'].
+    params: of at least the encoder.
+    model_state: its 'batch_stats' has the encoder's running statistics.
+    images: [b, side, side, channels].
+
+  Returns:
+    [b, features].
+  """
+  outputs, _ = run_branch(
+    {'encoder': encoder},
+    params,
+    model_state['batch_stats'],
+    [images],
+    train=False,
+  )
+  return outputs['encoder'][0]

@@ -1,16 +1,17 @@
-"""Projection and prediction heads: one perceptron serves all objectives."""
+"""Heads: one perceptron serves all objectives; prototypes serve two."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import normalization
 
 
 class MLP(nn.Module):
-  """Linear layers with batch norm, and a ReLU after each but the last.
+  """Linear layers with batch norm, and a ReLU or such after each but the last.
 
   A norm is 'none', 'plain' (no parameters), 'scale' (no offset) or 'affine'.
   The heads of the papers (hidden norm, output norm; hidden bias, output bias):
@@ -27,6 +28,7 @@ class MLP(nn.Module):
     VICReg                 affine, none; bias, -
     NNCLR projector        affine, affine;  -, -
     NNCLR predictor        affine, none;    -, -
+    DINO                   none, none;   bias, bias   GELU, kernel N(0, 0.02)
 
   Attributes:
     sizes: Width of each layer, the output last.
@@ -36,6 +38,7 @@ class MLP(nn.Module):
     output_bias: Whether the last layer has one.
     norm_group: `group` of `normalization.BatchNorm`.
     kernel_init: Of the matrices.
+    activation: After every layer but the last.
     dtype: Of the computation; parameters and the output are float32.
   """
 
@@ -46,6 +49,7 @@ class MLP(nn.Module):
   output_bias: bool = False
   norm_group: int | None = None
   kernel_init: jax.nn.initializers.Initializer = nn.initializers.lecun_normal()
+  activation: Callable[[jax.Array], jax.Array] = nn.relu
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -65,8 +69,8 @@ class MLP(nn.Module):
       train: See `normalization.BatchNorm`, also for axis_name and views.
       axis_name: The mapped axis of the devices; None for one device.
       views: Equal consecutive segments of the batch axis.
-      layers: Stop after this many layers, ReLU included: 0 returns x, 1 is
-        where SimCLR v2 fine-tunes from (2006.10029, section 3.2).
+      layers: Stop after this many layers, activation included: 0 returns x, 1
+        is where SimCLR v2 fine-tunes from (2006.10029, section 3.2).
 
     Returns:
       [b, sizes[-1]] in float32, or the activation that `layers` asks for.
@@ -97,5 +101,79 @@ class MLP(nn.Module):
           name=f'norm{i + 1}',
         )(x, train=train, axis_name=axis_name, views=views)
       if not last:
-        x = nn.relu(x)
+        x = self.activation(x)
     return x.astype(jnp.float32)
+
+
+def unit_rows(rng: jax.Array, shape: Sequence[int], dtype=jnp.float32):
+  """Draws rows evenly from the unit sphere: an initializer."""
+  return l2_normalize(jax.random.normal(rng, shape)).astype(dtype)
+
+
+class Prototypes(nn.Module):
+  """Cosines of embeddings with prototypes: the last layer of SwAV and DINO.
+
+  Only the prototypes' directions count. Their stored lengths ('vectors', [size,
+  features], one row a prototype) act on the size of updates alone.
+
+  Attributes:
+    size: Number of prototypes.
+    gradient_through_norm: Whether the gradient knows that the prototypes are
+      divided by their lengths, and so has no part along them: DINO's weight
+      normalisation. If not (SwAV), a length is a constant to it.
+    learned_scale: Whether a cosine is multiplied by a trained length a
+      prototype ('scale', [size], from 1): DINO's norm_last_layer=False.
+    vectors_init: Of the prototypes.
+  """
+
+  size: int
+  gradient_through_norm: bool = True
+  learned_scale: bool = False
+  vectors_init: Callable[..., jax.Array] = unit_rows
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    *,
+    train: bool,
+    axis_name: str | None = None,
+    views: int = 1,
+  ) -> jax.Array:
+    """Scores embeddings, in float32 whatever comes in.
+
+    Args:
+      x: [b, features], not normalised.
+      train: Like axis_name and views, what every head takes; unused.
+      axis_name: Unused.
+      views: Unused.
+
+    Returns:
+      [b, size], in [-1, 1] without a learned scale. Zero for a zero embedding.
+
+    Reference: Caron et al. 2020 (SwAV, 2006.09882), section 3.1; Caron et al.
+    2021 (DINO, 2104.14294), appendix C. SwAV's official code overwrites the
+    stored prototypes by the normalised ones before every step, outside of the
+    gradient. A module cannot; with gradient_through_norm=False the gradient is
+    the same as long as the lengths are 1, which they are at first. They then
+    grow slowly. A length l makes the gradient 1/l as long, and an update of
+    some size turn the prototype 1/l as far: nothing that LARC, SwAV's
+    optimizer, could notice of a common length; otherwise a slowly falling
+    learning rate of the prototypes.
+    """
+    del train, axis_name, views
+    shape = (self.size, x.shape[-1])
+    vectors = self.param('vectors', self.vectors_init, shape, jnp.float32)
+    if self.gradient_through_norm:
+      prototypes = l2_normalize(vectors)
+    else:
+      squared = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
+      inverse = jax.lax.rsqrt(jnp.maximum(squared, 1e-12))
+      prototypes = vectors * jax.lax.stop_gradient(inverse)
+    scores = jnp.matmul(
+      l2_normalize(x), prototypes.T, precision=jax.lax.Precision.HIGHEST
+    )
+    if self.learned_scale:
+      ones = nn.initializers.ones
+      scores *= self.param('scale', ones, (self.size,), jnp.float32)
+    return scores

@@ -4,7 +4,9 @@ import pytest
 
 from contrastive_jax.diagnostics import health
 
-HEALTHY = dict(step=1000, embedding_spread=0.99, effective_rank=40.0)
+HEALTHY = dict(
+  step=1000, embedding_spread=0.99, effective_rank=40.0, rankme=35.0
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,8 @@ HEALTHY = dict(step=1000, embedding_spread=0.99, effective_rank=40.0)
     (dict(loss=3.0, collapse_gauge=0.01), 'collapsed'),
     (dict(loss=3.0, embedding_spread=math.nan), 'collapsed'),
     (dict(loss=3.0, effective_rank=1.5), 'partial collapse'),
+    (dict(loss=3.0, rankme=1.5), 'partial collapse'),
+    (dict(loss=3.0, embedding_spread=0.2), 'partial collapse'),
     (dict(loss=math.nan), 'not finite'),
   ],
 )

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,3 +124,83 @@ def test_statistics_are_over_all_devices():
 def test_unknown_norm_is_refused():
   with pytest.raises(ValueError, match="norm 'batch' of a head is unknown"):
     heads.MLP((4,), output_norm='batch').init(jax.random.key(0), X, train=True)
+
+
+def test_dino_head_is_the_formula():
+  head = heads.MLP(
+    (5, 4),
+    'none',
+    hidden_bias=True,
+    output_bias=True,
+    activation=lambda x: jax.nn.gelu(x, approximate=False),
+  )
+  params = random_like(head.init(jax.random.key(0), X, train=True)['params'])
+  out = head.apply({'params': params}, X, train=True)
+  p = jax.tree.map(np.asarray, params)
+  hidden = X @ p['dense1']['kernel'] + p['dense1']['bias']
+  erf = np.vectorize(math.erf)
+  hidden = hidden * (1 + erf(hidden / math.sqrt(2))) / 2
+  expected = hidden @ p['dense2']['kernel'] + p['dense2']['bias']
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def cosines(x, vectors):
+  u = x / np.linalg.norm(x, axis=1, keepdims=True)
+  return u @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
+
+
+@pytest.mark.parametrize('learned_scale', [False, True])
+def test_prototypes_give_cosines(learned_scale):
+  head = heads.Prototypes(5, learned_scale=learned_scale)
+  first = head.init(jax.random.key(0), X, train=True)['params']
+  lengths = np.linalg.norm(first['vectors'], axis=1)
+  np.testing.assert_allclose(lengths, 1, rtol=1e-6)
+  params = random_like(first)
+  out = head.apply({'params': params}, X, train=True)
+  expected = cosines(X, np.asarray(params['vectors']))
+  if learned_scale:
+    np.testing.assert_array_equal(first['scale'], np.ones(5))
+    expected = expected * params['scale']
+  np.testing.assert_allclose(out, expected, atol=1e-6)
+  assert set(params) == ({'vectors', 'scale'} if learned_scale else {'vectors'})
+
+
+def prototype_gradient(vectors, *, gradient_through_norm):
+  head = heads.Prototypes(5, gradient_through_norm=gradient_through_norm)
+  weights = np.random.default_rng(2).normal(size=(8, 5)).astype(np.float32)
+
+  def total(vectors):
+    scores = head.apply({'params': {'vectors': vectors}}, X, train=True)
+    return jnp.sum(scores * weights)
+
+  u = X / np.linalg.norm(X, axis=1, keepdims=True)
+  return jax.grad(total)(vectors), weights.T @ u
+
+
+def test_a_length_is_a_constant_to_the_gradient_of_swav():
+  vectors = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
+  lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+  gradient, of_unit = prototype_gradient(vectors, gradient_through_norm=False)
+  # Official: the gradient of u C^T, C normalised before.
+  np.testing.assert_allclose(gradient * lengths, of_unit, atol=1e-5)
+
+
+def test_the_gradient_of_dino_has_no_part_along_a_prototype():
+  vectors = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
+  gradient, of_unit = prototype_gradient(vectors, gradient_through_norm=True)
+  lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+  unit = vectors / lengths
+  along = np.sum(of_unit * unit, axis=1, keepdims=True) * unit
+  np.testing.assert_allclose(gradient, (of_unit - along) / lengths, atol=1e-5)
+
+
+@pytest.mark.parametrize('gradient_through_norm', [False, True])
+def test_prototypes_of_nothing_are_finite(gradient_through_norm):
+  head = heads.Prototypes(5, gradient_through_norm=gradient_through_norm)
+  nothing = {'params': {'vectors': jnp.zeros((5, 6))}}
+  for x in (jnp.zeros((8, 6)), 1e4 * X, X.astype(jnp.bfloat16)):
+    scores, gradient = jax.value_and_grad(
+      lambda v, x=x: jnp.sum(head.apply(v, x, train=True))
+    )(nothing)
+    assert scores == 0
+    assert jnp.isfinite(gradient['params']['vectors']).all()
