@@ -1,10 +1,13 @@
 """NT-Xent, the contrastive loss of SimCLR, over every replica's negatives."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.losses.gather import all_rows, first_row
 from contrastive_jax.losses.normalize import l2_normalize
 
 # Rows of the similarity matrix that exist at a time. 512 rows against 16,384
@@ -73,35 +76,72 @@ def nt_xent_and_statistics(
     others), entropy (nats, of the softmax over the others),
     positive_similarity and hardest_negative_similarity (cosines).
   """
+  terms = pair_terms(z_a, z_b, temperature=temperature, axis_name=axis_name)
+  loss = jnp.mean(terms.pop('log_normalizer') - terms.pop('positive_logit'))
+  return loss, means(terms)
+
+
+def pair_terms(
+  z_a: jax.Array,
+  z_b: jax.Array,
+  *,
+  temperature: float,
+  axis_name: str | None = None,
+  positive_in_sum: bool = True,
+) -> dict[str, jax.Array]:
+  """Returns what losses over pairs are made of, for each of 2b anchors.
+
+  Args:
+    z_a: [b, d], see `nt_xent`.
+    z_b: [b, d].
+    temperature: T.
+    axis_name: see `nt_xent`.
+    positive_in_sum: whether the sum over others has the positive.
+
+  Returns:
+    float32 [2b] each, the anchors of z_a first: log_normalizer (log of the sum
+    of exp(similarity / T) over the others) and positive_logit (the positive's
+    similarity / T); and, without gradient, the statistics of
+    `nt_xent_and_statistics`.
+  """
   u_a, u_b = l2_normalize(z_a), l2_normalize(z_b)
-  batch = u_a.shape[0]
-  if axis_name is None:
-    all_a, all_b, first = u_a, u_b, 0
-  else:
-    all_a, all_b = (
-      jax.lax.all_gather(u, axis_name, tiled=True) for u in (u_a, u_b)
-    )
-    first = jax.lax.axis_index(axis_name) * batch
-  columns = jnp.concatenate([all_a, all_b])
-  total = all_a.shape[0]
-  own = first + jnp.arange(batch)
-  rows = jnp.concatenate([u_a, u_b])
+  columns = jnp.concatenate([all_rows(u, axis_name) for u in (u_a, u_b)])
+  total = columns.shape[0] // 2
+  own = first_row(len(u_a), axis_name) + jnp.arange(len(u_a))
   self_index = jnp.concatenate([own, total + own])
   positive_index = jnp.concatenate([total + own, own])
+  return map_anchors(
+    functools.partial(_anchor_rows, columns, temperature, positive_in_sum),
+    (jnp.concatenate([u_a, u_b]), self_index, positive_index),
+  )
 
-  block_fn = functools.partial(_anchor_rows, columns, temperature)
-  if 2 * batch <= _BLOCK_ROWS:
-    per_row = block_fn((rows, self_index, positive_index))
-  else:
-    # The backward pass makes each block's similarities again: memory is one
-    # block, whatever the batch, for one more matrix product.
-    per_row = jax.lax.map(
-      jax.checkpoint(block_fn),
-      jax.tree.map(_in_blocks, (rows, self_index, positive_index)),
-    )
-    per_row = {k: v.reshape(-1)[: 2 * batch] for k, v in per_row.items()}
-  means = {k: jnp.mean(v) for k, v in per_row.items()}
-  return means.pop('loss'), jax.lax.stop_gradient(means)
+
+def map_anchors(
+  row_fn: Callable[[Any], dict[str, jax.Array]], anchors: Any
+) -> dict[str, jax.Array]:
+  """Returns row_fn(anchors), computed for at most 512 anchors at a time.
+
+  Args:
+    row_fn: a function of the anchors, each treated on its own.
+    anchors: a tree of arrays [n, ...].
+
+  Returns:
+    What row_fn returns: arrays [n].
+  """
+  rows = jax.tree.leaves(anchors)[0].shape[0]
+  if rows <= _BLOCK_ROWS:
+    return row_fn(anchors)
+  # The backward pass makes each block's similarities again: memory is one
+  # block, whatever the batch, for one more matrix product.
+  per_row = jax.lax.map(
+    jax.checkpoint(row_fn), jax.tree.map(_in_blocks, anchors)
+  )
+  return {k: v.reshape(-1)[:rows] for k, v in per_row.items()}
+
+
+def means(statistics: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Returns the mean of each, without gradient."""
+  return {k: jnp.mean(jax.lax.stop_gradient(v)) for k, v in statistics.items()}
 
 
 def _in_blocks(x: jax.Array) -> jax.Array:
@@ -111,8 +151,8 @@ def _in_blocks(x: jax.Array) -> jax.Array:
   return x.reshape(-1, _BLOCK_ROWS, *x.shape[1:])
 
 
-def _anchor_rows(columns, temperature, anchors):
-  """Per-anchor loss and statistics of some rows of the similarity matrix."""
+def _anchor_rows(columns, temperature, positive_in_sum, anchors):
+  """`pair_terms` of some rows of the similarity matrix."""
   rows, self_index, positive_index = anchors
   # TPUs multiply float32 matrices in bfloat16 unless told otherwise, too
   # coarse for logits that a small temperature multiplies.
@@ -121,20 +161,26 @@ def _anchor_rows(columns, temperature, anchors):
   is_self = index == self_index[:, None]
   is_positive = index == positive_index[:, None]
   logits = jnp.where(is_self, -jnp.inf, similarity / temperature)
-  log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+  left_out = is_positive & (not positive_in_sum)
+  log_normalizer = jax.nn.logsumexp(
+    jnp.where(left_out, -jnp.inf, logits), axis=-1
+  )
   positive = jnp.sum(jnp.where(is_positive, logits, 0.0), axis=-1)
 
   logits, normalizer, positive_ = jax.lax.stop_gradient(
     (logits, log_normalizer, positive)
   )
   hardest = jnp.max(jnp.where(is_positive, -jnp.inf, logits), axis=-1)
+  if not positive_in_sum:  # the softmax is over all others in any case
+    normalizer = jnp.logaddexp(normalizer, positive_)
   # Where the softmax is 0 its logit is -inf or of no account.
   probability = jnp.exp(logits - normalizer[:, None])
   expected_logit = jnp.sum(
     jnp.where(is_self, 0.0, probability * logits), axis=-1
   )
   return {
-    'loss': log_normalizer - positive,
+    'log_normalizer': log_normalizer,
+    'positive_logit': positive,
     'contrastive_accuracy': (positive_ > hardest).astype(jnp.float32),
     'entropy': normalizer - expected_logit,
     'positive_similarity': positive_ * temperature,

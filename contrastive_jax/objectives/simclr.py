@@ -1,21 +1,26 @@
 """SimCLR: two views of an image agree, against all other images of the batch.
 
 Chen et al. 2020 (arXiv 2002.05709); version 2: Chen et al. 2020 (2006.10029).
-Official code: google-research/simclr, tf2/.
+Official code: google-research/simclr, tf2/. The variants 'dcl' and 'dclw' leave
+the positive out of the denominator: Yeh et al. 2021 (2110.06848).
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 from contrastive_jax.config import Config
+from contrastive_jax.losses.dcl import dcl_and_statistics
 from contrastive_jax.losses.nt_xent import nt_xent_and_statistics
 from contrastive_jax.models import branches, heads, resnet
 from contrastive_jax.objectives import Objective, Run
 
 FIELDS = (
+  'variant',
   'temperature',
+  'dclw_sigma',
   'loss_reduction',
   'projector_layers',
   'projector_hidden_size',
@@ -42,10 +47,16 @@ CAUSES = {
 def make(config: Config, run: Run) -> Objective:
   """Returns SimCLR as `config.objective` has it.
 
+  Local crops (`augment.local_crops`) are ours, after SwAV's: the loss is the
+  mean over all pairs of a global view and another view, and without local
+  crops that of the one pair there is. What is logged is of that pair.
+
   Args:
-    config: `objective.temperature`; `objective.projector_layers` (2: version 1;
-      3: version 2's default), `projector_hidden_size` (0: as wide as the
-      encoder's output, the official choice), `projector_output_size`;
+    config: `objective.variant`: 'nt_xent', 'dcl' or 'dclw', the last with
+      weights of the positives by `dclw_sigma` (0.5); `temperature`;
+      `projector_layers` (2: version 1; 3: version 2's default),
+      `projector_hidden_size` (0: as wide as the encoder's output, the official
+      choice), `projector_output_size`;
       `loss_reduction`: 'mean' over both directions (the paper) or their 'sum'
       (the official code: twice the loss and the gradient, which LARS does not
       notice and SGD sees as twice the learning rate).
@@ -58,6 +69,12 @@ def make(config: Config, run: Run) -> Objective:
     ValueError: the config's values make no sense.
   """
   c = config.objective
+  if c.variant not in ('nt_xent', 'dcl', 'dclw'):
+    raise ValueError(
+      "objective.variant is 'nt_xent', 'dcl' or 'dclw', not " + repr(c.variant)
+    )
+  if c.dclw_sigma <= 0:
+    raise ValueError(f'objective.dclw_sigma is {c.dclw_sigma}, not positive')
   if c.loss_reduction not in ('mean', 'sum'):
     raise ValueError(
       f"objective.loss_reduction is 'mean' or 'sum', not {c.loss_reduction!r}"
@@ -68,8 +85,14 @@ def make(config: Config, run: Run) -> Objective:
     raise ValueError(f'objective.projector_layers is {c.projector_layers}')
   if len(config.augment.blur) != 2:
     raise ValueError(
-      f'SimCLR compares 2 views, augment.blur has {len(config.augment.blur)}'
+      f'SimCLR compares 2 global views, augment.blur has '
+      f'{len(config.augment.blur)}'
     )
+  decoupled = c.variant != 'nt_xent'
+  loss_fn = nt_xent_and_statistics
+  if decoupled:
+    sigma = c.dclw_sigma if c.variant == 'dclw' else None
+    loss_fn = functools.partial(dcl_and_statistics, weight_sigma=sigma)
   ceiling = math.log(2 * run.batch_size - 1)
   scale = 2.0 if c.loss_reduction == 'sum' else 1.0
   encoder = resnet.make_encoder(config.encoder, run.image_size)
@@ -92,6 +115,7 @@ def make(config: Config, run: Run) -> Objective:
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
     # One pass over both views: batch statistics over 2N images, as official.
+    # Local crops have a pass of their own, being of another size.
     outputs, batch_stats = branches.run_branch(
       modules,
       params,
@@ -100,30 +124,32 @@ def make(config: Config, run: Run) -> Objective:
       train=True,
       axis_name=axis_name,
     )
-    embeddings = outputs['projector']
-    value, metrics = nt_xent_and_statistics(
-      *embeddings, temperature=c.temperature, axis_name=axis_name
+    first, second, *local = outputs['projector']
+    pair_loss = functools.partial(
+      loss_fn, temperature=c.temperature, axis_name=axis_name
     )
-    # InfoNCE: a lower bound in nats that cannot tell more than its ceiling.
-    metrics['mutual_information_bound'] = jax.lax.stop_gradient(ceiling - value)
-    metrics['mutual_information_ceiling'] = jnp.asarray(ceiling)
-    return scale * value, ({'batch_stats': batch_stats}, metrics, embeddings)
+    value, metrics = pair_loss(first, second)
+    if not decoupled:
+      # InfoNCE: a lower bound in nats that cannot tell more than its ceiling.
+      bound = jax.lax.stop_gradient(ceiling - value)
+      metrics['mutual_information_bound'] = bound
+      metrics['mutual_information_ceiling'] = jnp.asarray(ceiling)
+    values = [value]
+    for z in local:
+      values += [pair_loss(z_global, z)[0] for z_global in (first, second)]
+    value = sum(values[1:], values[0]) / len(values)
+    model_state = {'batch_stats': batch_stats}
+    return scale * value, (model_state, metrics, (first, second))
 
-  def features(params, model_state, images):
-    outputs, _ = branches.run_branch(
-      {'encoder': encoder},
-      params,
-      model_state['batch_stats'],
-      (images,),
-      train=False,
-    )
-    return outputs['encoder'][0]
+  def chance(batch_size):
+    others = 2 * (batch_size - 1) if decoupled else 2 * batch_size - 1
+    return scale * math.log(others)
 
   return Objective(
     init=init,
     loss=loss,
     after_update=lambda params, model_state, step: model_state,
-    chance=lambda batch_size: scale * math.log(2 * batch_size - 1),
-    features=features,
+    chance=chance,
+    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

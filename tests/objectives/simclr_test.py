@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from contrastive_jax import build, step
+from contrastive_jax.losses.nt_xent import nt_xent
+from contrastive_jax.models import branches, heads, resnet
 from tests import tiny
 
 
@@ -102,3 +104,34 @@ def test_features_do_not_depend_on_the_batch():
   features = job.objective.features(state.params, state.model_state, images)
   alone = job.objective.features(state.params, state.model_state, images[:2])
   np.testing.assert_allclose(features[:2], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_local_crops_add_pairs_with_the_global_views():
+  job = make(**{'augment.local_crops': 2, 'augment.local_size': 4})
+  batch = batch_of_noise(job)
+  state = build.init_state(job)
+  loss, (_, metrics, embeddings) = loss_of(job, state, batch)
+  assert [view.shape[1] for view in batch['views']] == [8, 8, 4, 4]
+  assert len(embeddings) == 2
+  config = job.config
+  z, _ = branches.run_branch(
+    dict(
+      encoder=resnet.make_encoder(config.encoder, 8),
+      projector=heads.MLP(
+        (16, config.objective.projector_output_size), output_norm='scale'
+      ),
+    ),
+    state.params,
+    state.model_state['batch_stats'],
+    batch['views'],
+    train=True,
+  )
+  z = z['projector']
+  pairs = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
+  expected = np.mean([nt_xent(z[i], z[j], temperature=0.5) for i, j in pairs])
+  np.testing.assert_allclose(loss, 2 * expected, rtol=1e-5)
+  np.testing.assert_allclose(
+    metrics['mutual_information_bound'],
+    math.log(2 * job.run.batch_size - 1) - nt_xent(z[0], z[1], temperature=0.5),
+    rtol=1e-4,
+  )

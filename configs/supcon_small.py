@@ -1,0 +1,62 @@
+"""SupCon for images up to 64 pixels (Khosla et al. 2020, arXiv 2004.11362).
+
+  python -m contrastive_jax.main --workdir=runs/supcon_cifar10 \
+      --config=configs/supcon_small.py:tfds:cifar10
+
+Published, README of HobbitLong/SupContrast: ResNet-50, linear probe, CIFAR-10
+96.0 % (cross entropy 95.0 %, SimCLR 93.6 %), CIFAR-100 76.5 % (75.3 %, 70.7 %).
+Measured: README of this project.
+
+The official cosine runs over all epochs and moves once in each; ours begins
+after the warm-up and moves every step.
+"""
+
+from contrastive_jax import config as config_lib
+from contrastive_jax.data import presets
+
+
+def get_config(source='digits'):
+  c = config_lib.base()
+  c.data.source = source
+  c.data.image_size = 0  # the source's own, at most 64 pixels
+  c.data.interpolation = 'bilinear'
+  c.data.eval_crop = 1.0
+  if source == 'tfds:cifar10':
+    c.data.mean, c.data.std = presets.CIFAR10_MEAN, presets.CIFAR10_NARROW_STD
+  if source == 'tfds:cifar100':
+    c.data.mean, c.data.std = presets.CIFAR100_MEAN, presets.CIFAR100_STD
+  c.augment.update(presets.SUPCON)
+  c.batch_size = 1024
+  c.epochs = 1000
+  c.encoder.name = 'resnet50'
+  c.encoder.zero_init_last_scale = False
+  c.objective.name = 'supcon'
+  c.objective.temperature = 0.1
+  c.objective.base_temperature = 0.07
+  c.objective.normalize_features = False
+  c.objective.projector_layers = 2
+  c.objective.projector_hidden_size = 0  # as wide as the encoder's output
+  c.objective.projector_output_size = 128
+  c.optimizer.name = 'sgd'
+  c.optimizer.base_learning_rate = 0.125  # x 1024/256 = 0.5
+  c.optimizer.warmup_start = 0.02  # from 0.01
+  c.optimizer.final_fraction = 1e-3
+  c.optimizer.weight_decay = 1e-4
+  c.optimizer.decay_bias_and_norm = True
+  if source == 'digits':
+    _for_digits(c)
+  return c
+
+
+def _for_digits(c):
+  """Ours, not published: 1,438 images of 8 pixels, in minutes on a CPU."""
+  c.batch_size = 128
+  c.epochs = 100
+  c.encoder.name = 'resnet18'
+  c.encoder.width = 16
+  c.optimizer.name = 'adamw'
+  c.optimizer.base_learning_rate = 0.002
+  c.optimizer.warmup_epochs = 5.0
+  c.optimizer.warmup_start = 0.0
+  c.augment.crop_scale = (0.5, 1.0)
+  c.augment.flip = 0.0  # a mirrored digit is no digit

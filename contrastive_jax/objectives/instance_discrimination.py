@@ -1,0 +1,146 @@
+"""Instance discrimination: every training image is a class of its own.
+
+Wu et al. 2018 (arXiv 1805.01978). Official code: zhirongw/lemniscate.pytorch.
+A memory bank holds the last embedding of every image.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax.config import Config
+from contrastive_jax.losses import instance
+from contrastive_jax.losses.normalize import l2_normalize
+from contrastive_jax.models import branches, heads, resnet
+from contrastive_jax.objectives import Objective, Run
+
+FIELDS = (
+  'temperature',
+  'negatives',
+  'bank_momentum',
+  'proximal_weight',
+  'projector_output_size',
+)
+
+# Not 'at chance': an image meets its row of the bank once an epoch, so that a
+# healthy run is above chance for several epochs, however many steps they have.
+CAUSES = {
+  'partial collapse': (
+    'views that one simple feature, such as the mean colour, tells apart, or '
+    'too high a temperature'
+  ),
+  'collapsed': (
+    'with noise, a bad first estimate of Z; otherwise a numerical fault: '
+    'learning rate or weight decay too high, or constant images'
+  ),
+}
+
+
+def make(config: Config, run: Run) -> Objective:
+  """Returns instance discrimination as `config.objective` has it.
+
+  Args:
+    config: `objective.temperature`; `negatives`: 0 for the softmax over the
+      whole bank, otherwise the noise samples of an image and step (NCE; 4,096
+      is the official default); `bank_momentum`: share of the old row in the
+      bank's update (0.5); `proximal_weight`: lambda of the paper's section 3.3,
+      lambda ||v - m||^2, which the official code leaves out (0);
+      `projector_output_size`: of the one linear layer. One view.
+    run: sizes; the bank has run.num_examples rows.
+
+  Returns:
+    The objective.
+
+  Raises:
+    ValueError: the config's values make no sense.
+  """
+  c = config.objective
+  if c.temperature <= 0:
+    raise ValueError(f'objective.temperature is {c.temperature}, not positive')
+  if c.negatives < 0:
+    raise ValueError(f'objective.negatives is {c.negatives}: 0 is the softmax')
+  if not 0 <= c.bank_momentum < 1:
+    raise ValueError(
+      f'objective.bank_momentum is {c.bank_momentum}, not in [0, 1)'
+    )
+  if c.proximal_weight < 0:
+    raise ValueError(f'objective.proximal_weight is {c.proximal_weight}')
+  num_views = len(config.augment.blur) + config.augment.local_crops
+  if num_views != 1:
+    raise ValueError(
+      f'instance_discrimination has 1 view, the config {num_views}: give '
+      'augment.blur and augment.solarize one entry, and no local crops'
+    )
+  size, dimensions = run.num_examples, c.projector_output_size
+  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  projector = heads.MLP(
+    sizes=[dimensions], output_bias=True, dtype=encoder.dtype
+  )
+  modules = {'encoder': encoder, 'projector': projector}
+
+  def init(rng, batch):
+    branch_rng, bank_rng = jax.random.split(rng)
+    params, batch_stats = branches.init_branch(
+      branch_rng, modules, batch['views'][0]
+    )
+    limit = 1 / math.sqrt(dimensions / 3)  # rows of length 1 on average
+    bank = jax.random.uniform(
+      bank_rng, (size, dimensions), minval=-limit, maxval=limit
+    )
+    model_state = {'batch_stats': batch_stats, 'bank': bank}
+    if c.negatives:
+      model_state['log_z'] = jnp.array(-jnp.inf)  # Z = 0: not yet estimated
+    return params, model_state
+
+  def loss(params, model_state, batch, *, rng, step, axis_name):
+    del step
+    outputs, batch_stats = branches.run_branch(
+      modules,
+      params,
+      model_state['batch_stats'],
+      batch['views'],
+      train=True,
+      axis_name=axis_name,
+    )
+    embeddings, ids = outputs['projector'], batch['id']
+    (z,), bank = embeddings, model_state['bank']
+    model_state = {**model_state, 'batch_stats': batch_stats}
+    if c.negatives:
+      noise = instance.draw_noise(rng, ids, c.negatives, size)
+      value, model_state['log_z'], metrics = instance.nce(
+        z,
+        ids,
+        noise,
+        bank,
+        model_state['log_z'],
+        temperature=c.temperature,
+        axis_name=axis_name,
+      )
+    else:
+      value, metrics = instance.full_softmax(
+        z, ids, bank, temperature=c.temperature
+      )
+    if c.proximal_weight:
+      moved = jnp.sum(jnp.square(l2_normalize(z) - bank[ids]), axis=-1)
+      value += c.proximal_weight * jnp.mean(moved)
+    model_state['bank'] = instance.update_bank(
+      bank, ids, z, momentum=c.bank_momentum, axis_name=axis_name
+    )
+    return value, (model_state, metrics, embeddings)
+
+  def chance(batch_size):
+    del batch_size
+    if c.negatives:
+      return instance.nce_chance(c.negatives, size)
+    return math.log(size)
+
+  return Objective(
+    init=init,
+    loss=loss,
+    after_update=lambda params, model_state, step: model_state,
+    chance=chance,
+    features=functools.partial(branches.frozen_features, encoder),
+    causes=CAUSES,
+  )
