@@ -1,0 +1,56 @@
+"""BYOL for images up to 64 pixels, after solo-learn's recipe for CIFAR-10.
+
+  python -m contrastive_jax.main --workdir=runs/byol_cifar10 \
+      --config=configs/byol_small.py:tfds:cifar10
+
+Published, README of vturrisi/solo-learn (not by the authors of BYOL):
+ResNet-18, 1,000 epochs, 92.58 % with its online linear probe. Measured: README
+of this project.
+
+solo-learn's LARS has the trust coefficient 0.02 and never multiplies the
+learning rate by more than 1. Ours has no such bound, and the usual 0.001.
+"""
+
+from contrastive_jax import config as config_lib
+from contrastive_jax.data import presets
+
+
+def get_config(source='digits'):
+  c = config_lib.base()
+  c.data.source = source
+  c.data.image_size = 0  # the source's own, at most 64 pixels
+  c.data.eval_crop = 1.0
+  if source == 'tfds:cifar10':
+    c.data.mean, c.data.std = presets.CIFAR10_MEAN, presets.CIFAR10_STD
+  c.augment.update(presets.SOLO_ASYMMETRIC)
+  c.batch_size = 256
+  c.epochs = 1000
+  c.encoder.name = 'resnet18'
+  c.objective.name = 'byol'
+  c.objective.tau = 0.99
+  c.objective.target_init = 'same'
+  c.objective.stop_gradient = True
+  c.objective.projector_hidden_size = 4096
+  c.objective.projector_output_size = 256
+  c.objective.predictor_hidden_size = 4096
+  c.optimizer.base_learning_rate = 1.0
+  c.optimizer.weight_decay = 1e-5
+  c.optimizer.learning_rate_inside_momentum = False
+  if source == 'digits':
+    _for_digits(c)
+  return c
+
+
+def _for_digits(c):
+  """Ours, not published: 1,438 images of 8 pixels, in minutes on a CPU."""
+  c.batch_size = 128
+  c.epochs = 100
+  c.encoder.width = 16
+  c.objective.projector_hidden_size = 512
+  c.objective.projector_output_size = 128
+  c.objective.predictor_hidden_size = 512
+  c.optimizer.name = 'adamw'
+  c.optimizer.base_learning_rate = 0.002
+  c.optimizer.warmup_epochs = 5.0
+  c.augment.crop_scale = (0.5, 1.0)
+  c.augment.flip = 0.0  # a mirrored digit is no digit

@@ -1,0 +1,173 @@
+"""BYOL: a network predicts what a slowly following copy of it makes of a view.
+
+Grill et al. 2020 (arXiv 2006.07733).
+Official code: google-deepmind/deepmind-research, byol/.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from contrastive_jax import schedules
+from contrastive_jax.config import Config
+from contrastive_jax.losses.cosine import normalized_squared_error
+from contrastive_jax.models import branches, heads, resnet
+from contrastive_jax.objectives import Objective, Run
+
+FIELDS = (
+  'tau',
+  'target_init',
+  'stop_gradient',
+  'projector_hidden_size',
+  'projector_output_size',
+  'predictor_hidden_size',
+)
+
+CAUSES = {
+  'at chance': (
+    'a learning rate too high or too low, views that share nothing (crops or '
+    'jitter too strong)'
+  ),
+  'partial collapse': (
+    'tau too low, learning rate or weight decay too high, too small a batch '
+    'for the batch norms, an encoder too small for the data'
+  ),
+  'collapsed': (
+    'stop_gradient is off, tau too low, a learning rate of LARS given to Adam, '
+    'batch norm without global statistics'
+  ),
+}
+
+
+def make(config: Config, run: Run) -> Objective:
+  """Returns BYOL as `config.objective` has it.
+
+  The official code also trains a linear classifier on the encoder's output,
+  whose gradient stops there. Here there is none: evaluation is a job of its
+  own.
+
+  Local crops (`augment.local_crops`) are ours: they go through the online
+  network only, all of one pass, and predict both targets. The loss is twice
+  the mean over pairs of a prediction and another view's target, which without
+  local crops is the official sum of the two directions.
+
+  Args:
+    config: `objective.tau`, the share of the target network that the first
+      update keeps, which rises to 1 by half a cosine over the run;
+      `target_init`, whether the target starts as 'different' random weights
+      (the official code, whose authors saw no effect) or 'same' as the online
+      network (most others); `stop_gradient`, False to watch the collapse: the
+      online network's own projections are the targets, and take a gradient;
+      `projector_hidden_size`, `projector_output_size`, `predictor_hidden_size`.
+    run: sizes.
+
+  Returns:
+    The objective.
+
+  Raises:
+    ValueError: the config's values make no sense.
+  """
+  c = config.objective
+  if not 0 <= c.tau <= 1:
+    raise ValueError(f'objective.tau is {c.tau}, not in [0, 1]')
+  if c.target_init not in ('same', 'different'):
+    raise ValueError(
+      f"objective.target_init is 'same' or 'different', not {c.target_init!r}"
+    )
+  if (views := len(config.augment.blur)) != 2:
+    raise ValueError(f'BYOL compares 2 global views, augment.blur has {views}')
+  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  # The official hidden layers have a bias too, which the norm behind them
+  # takes away again: no effect, no gradient.
+  head: Any = dict(norm_group=encoder.norm_group, dtype=encoder.dtype)
+  projector = heads.MLP(
+    sizes=[c.projector_hidden_size, c.projector_output_size], **head
+  )
+  predictor = heads.MLP(
+    sizes=[c.predictor_hidden_size, c.projector_output_size], **head
+  )
+  target_modules = {'encoder': encoder, 'projector': projector}
+  modules = {**target_modules, 'predictor': predictor}
+  tau = schedules.half_cosine(c.tau, 1.0, run.total_steps)
+
+  def init(rng, batch):
+    images = batch['views'][0]
+    online_rng, target_rng = jax.random.split(rng)
+    params, batch_stats = branches.init_branch(online_rng, modules, images)
+    model_state = {'batch_stats': batch_stats}
+    if not c.stop_gradient:
+      return params, model_state
+    target, target_batch_stats = branches.init_branch(
+      target_rng, target_modules, images
+    )
+    if c.target_init == 'same':
+      target = {name: params[name] for name in target_modules}
+    return params, {
+      **model_state,
+      'target': target,
+      'target_batch_stats': target_batch_stats,
+    }
+
+  def loss(params, model_state, batch, *, rng, step, axis_name):
+    del rng
+    run_branch = functools.partial(
+      branches.run_branch, train=True, axis_name=axis_name
+    )
+    global_views, local_crops = batch['views'][:2], batch['views'][2:]
+    batch_stats = model_state['batch_stats']
+    projections, predictions, targets = [], [], []
+    # A pass, and so batch statistics, of its own for each view, as official.
+    for view in global_views:
+      outputs, batch_stats = run_branch(modules, params, batch_stats, (view,))
+      projections += outputs['projector']
+      predictions += outputs['predictor']
+    if local_crops:
+      outputs, batch_stats = run_branch(
+        modules, params, batch_stats, local_crops
+      )
+      predictions += outputs['predictor']
+    model_state = {**model_state, 'batch_stats': batch_stats}
+    if c.stop_gradient:
+      # In training mode: the target's statistics are of its own passes, and
+      # only its parameters follow the online network's.
+      statistics = model_state['target_batch_stats']
+      for view in global_views:
+        outputs, statistics = run_branch(
+          target_modules, model_state['target'], statistics, (view,)
+        )
+        targets += outputs['projector']
+      model_state['target_batch_stats'] = statistics
+    else:
+      targets = projections
+    pairs = [
+      normalized_squared_error(prediction, target)
+      for p, prediction in enumerate(predictions)
+      for t, target in enumerate(targets)
+      if p != t
+    ]
+    value = 2 * sum(pairs[1:], pairs[0]) / len(pairs)
+    metrics = {'tau': jnp.asarray(tau(step))}
+    return value, (model_state, metrics, tuple(projections))
+
+  def after_update(params, model_state, step):
+    if not c.stop_gradient:
+      return model_state
+    target = optax.incremental_update(
+      {name: params[name] for name in target_modules},
+      model_state['target'],
+      1 - tau(step),
+    )
+    return {**model_state, 'target': target}
+
+  return Objective(
+    init=init,
+    loss=loss,
+    after_update=after_update,
+    # Two terms of 2: directions that have nothing to do with each other.
+    chance=lambda batch_size: 4.0,
+    features=functools.partial(branches.frozen_features, encoder),
+    causes=CAUSES,
+  )
