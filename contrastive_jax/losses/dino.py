@@ -1,0 +1,79 @@
+"""DINO's loss: the student predicts the centred, sharpened teacher."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax.losses import gather
+from contrastive_jax.losses.swav import cross_prediction
+
+
+def dino(
+  student: Sequence[jax.Array],
+  teacher: Sequence[jax.Array],
+  centre: jax.Array,
+  *,
+  temperature: float,
+  teacher_temperature: float | jax.Array,
+) -> jax.Array:
+  """Returns the cross entropy of the teacher and the student's other views.
+
+    mean over global views i, all views v != i and samples n of
+      -sum_k softmax((t_i[n] - c) / T_t)[k] log softmax(s_v[n] / T_s)[k]
+
+  The teacher carries no gradient. Nothing is gathered, so there is no axis: the
+  mean of the replicas' values, and of their gradients, is that of the whole
+  batch.
+
+  Args:
+    student: s, logits of all views, [b, K] each, the global ones first.
+    teacher: t, raw logits of the global views, [b, K] each.
+    centre: c, [K], of the teacher's logits: without it one prototype takes all.
+    temperature: T_s.
+    teacher_temperature: T_t; below T_s, or all outputs become uniform. May be
+      traced.
+
+  Returns:
+    float32 scalar. ln K for constant student logits, whatever the teacher's.
+
+  Reference:
+    Caron et al. 2021 (arXiv 2104.14294), equations 1 to 3 and algorithm 1; dino
+    main_dino.py, DINOLoss. The paper's equation 3 adds the pairs where the
+    code, as here, takes their mean.
+  """
+  targets = [
+    jax.nn.softmax((t.astype(jnp.float32) - centre) / teacher_temperature)
+    for t in teacher
+  ]
+  logits = [s.astype(jnp.float32) / temperature for s in student]
+  return cross_prediction(logits, targets)
+
+
+def update_centre(
+  centre: jax.Array,
+  teacher: Sequence[jax.Array],
+  *,
+  momentum: float,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Returns the centre moved towards the mean of the teacher's raw logits.
+
+    c <- m c + (1 - m) mean over global views and all replicas' samples of t
+
+  Args:
+    centre: c, float32 [K].
+    teacher: t, [b, K] of each global view.
+    momentum: m; 1 leaves the centre where it is.
+    axis_name: the mapped axis over whose replicas the batch is spread.
+
+  Returns:
+    float32 [K], the same on every replica.
+
+  Reference:
+    Caron et al. 2021 (arXiv 2104.14294), equation 4; dino main_dino.py,
+    update_center, which is called after the loss.
+  """
+  rows = jax.lax.stop_gradient(jnp.concatenate(teacher).astype(jnp.float32))
+  mean = gather.mean(jnp.mean(rows, axis=0), axis_name)
+  return momentum * centre + (1 - momentum) * mean
