@@ -1,4 +1,6 @@
-"""A config that compiles fast."""
+"""Configs that compile fast."""
+
+import importlib
 
 import ml_collections
 
@@ -7,19 +9,34 @@ from configs import simclr_small
 
 def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
   """SimCLR on 8 x 8 digits with two residual blocks, 64 images a step."""
-  c = simclr_small.get_config(source)
-  c.encoder.name = '_tiny'
-  c.encoder.width = 8
-  c.batch_size = 64
+  c = shrink(simclr_small.get_config(source))
   c.objective.temperature = 0.5
   c.optimizer.name = 'lars'
   c.optimizer.base_learning_rate = 1.0
   c.augment.flip = 0.5
+  return c
+
+
+def config_of(name: str) -> ml_collections.ConfigDict:
+  """Any configs/<name>.py on digits, as small."""
+  return shrink(importlib.import_module(f'configs.{name}').get_config('digits'))
+
+
+def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Makes a config small in place: encoder, heads, batch, steps."""
+  c.encoder.name = '_tiny'
+  c.encoder.width = 8
+  c.batch_size = 64
   c.steps = 4
   c.log.every_steps = 2
   c.checkpoint.every_steps = 2
   c.evaluation.batch_size = 128
   c.evaluation.probe_epochs = 5
+  for field, value in c.objective.items():
+    if field == 'queue_size' and value:
+      c.objective[field] = 3 * c.batch_size  # comes round after 3 steps
+    elif field.endswith('_size') and value > 64:
+      c.objective[field] = 64
   return c
 
 

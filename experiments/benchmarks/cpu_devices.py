@@ -20,21 +20,8 @@ def main() -> None:
   config.batch_size = 512
 
   def make(devices):
-    job = build.build(config, step.make_mesh(jax.devices()[:devices]))
-    train_step = step.mapped(
-      step.make_train_step(job.objective, job.optimizer, job.config), job.mesh
-    )
-    batches = build.train_batches(job, 0)
-    batch = next(batches)
-    batches.close()
-    state = build.init_state(job)
-
-    def run():
-      nonlocal state
-      (state, metrics), _ = train_step(state, batch)
-      return metrics
-
-    return run
+    mesh = step.make_mesh(jax.devices()[:devices])
+    return timing.stepper(build.build(config, mesh))
 
   timing.compare(
     f'images a step, {jax.device_count()} devices against 1',

@@ -27,9 +27,7 @@ def main(source: str) -> None:
   train_step = step.mapped(
     step.make_train_step(job.objective, job.optimizer, job.config), job.mesh
   )
-  batches = build.train_batches(job, 0)
-  fixed = next(batches)
-  batches.close()
+  fixed = build.first_batch(job)
   state = build.init_state(job)
 
   def run(next_batch):

@@ -6,6 +6,23 @@ from collections.abc import Callable
 
 import jax
 
+from contrastive_jax import build, step
+
+
+def stepper(job: build.Job) -> Callable[[], object]:
+  """Returns a call that takes one step of the job, on its first batch."""
+  train_step = step.mapped(
+    step.make_train_step(job.objective, job.optimizer, job.config), job.mesh
+  )
+  batch, state = build.first_batch(job), build.init_state(job)
+
+  def take_step():
+    nonlocal state
+    (state, metrics), _ = train_step(state, batch)
+    return metrics
+
+  return take_step
+
 
 def seconds(fn: Callable[[], object]) -> float:
   """Returns how long one call takes, results included."""

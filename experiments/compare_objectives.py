@@ -1,0 +1,162 @@
+"""Every objective on the same data, encoder and number of images: one table.
+
+  python -m experiments.compare_objectives --workdir=runs/compare \
+      --source=idx:/usr/share/datasets/fashion-mnist --images=150000
+  python -m experiments.compare_objectives --workdir=runs/compare_digits \
+      --source=digits --images=71680 --seeds=3
+
+Runs `contrastive_jax.main` once an objective and seed, each in its own folder
+WORKDIR/OBJECTIVE_SEED. Loss, heads and augmentation are what that objective's
+configs/*_small.py says; encoder, batch, optimizer and budget are the same for
+all. A comparison that was killed goes on where it stood. Ends with the table of
+all that is done, in Markdown; --table runs nothing and only prints it.
+"""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from absl import app, flags
+
+ROOT = pathlib.Path(__file__).parents[1]
+NAMES = sorted(
+  path.stem.removesuffix('_small')
+  for path in (ROOT / 'configs').glob('*_small.py')
+)
+BATCH_SIZE = 128
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Of all runs.', required=True)
+_SOURCE = flags.DEFINE_string('source', 'digits', 'Data source.')
+_IMAGES = flags.DEFINE_integer('images', 150_000, 'Seen by each run.')
+_SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs of each objective.')
+_ONLY = flags.DEFINE_list('only', NAMES, 'Objectives, by their config.')
+_TABLE = flags.DEFINE_bool('table', False, 'Run nothing.')
+_SET = flags.DEFINE_multi_string('set', [], 'FIELD=VALUE of every config.')
+
+
+def run(name: str, seed: int, workdir: pathlib.Path) -> None:
+  """Trains and evaluates one objective, or goes on with it.
+
+  Args:
+    name: configs/NAME_small.py.
+    seed: of the run.
+    workdir: of this run; its `log` is what the job prints.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  fields = {
+    'seed': seed,
+    'batch_size': BATCH_SIZE,
+    'steps': _IMAGES.value // BATCH_SIZE,
+    'encoder.width': 16,
+    'optimizer.name': 'adamw',
+    'optimizer.base_learning_rate': 0.002,
+    'optimizer.weight_decay': 1e-4,
+    **dict(text.split('=', 1) for text in _SET.value),
+  }
+  with (workdir / 'log').open('a') as log:
+    code = subprocess.call(
+      [
+        sys.executable,
+        '-m',
+        'contrastive_jax.main',
+        f'--config={ROOT}/configs/{name}_small.py:{_SOURCE.value}',
+        f'--workdir={workdir}',
+        *(f'--config.{field}={value}' for field, value in fields.items()),
+      ],
+      stdout=log,
+      stderr=log,
+    )
+  if code:
+    print(f'{name}, seed {seed}: exit code {code}, see {workdir}/log')
+
+
+def table(workdir: pathlib.Path) -> str:
+  """Returns the Markdown table of all runs in a folder that have ended.
+
+  Args:
+    workdir: of all runs.
+
+  Returns:
+    A line an objective, and one for the untrained encoder; mean and standard
+    deviation over seeds where there are several.
+  """
+  lines = [
+    '| objective | linear, % | kNN, % | linear, 10 labels a class, % '
+    '| effective rank | images/s | alarms | seeds |',
+    '|' + '---|' * 8,
+  ]
+  untrained: dict[int, dict[str, float]] = {}
+  for name in NAMES:
+    runs = []
+    for path in sorted(workdir.glob(f'{name}_[0-9]*/summary.json')):
+      summary = json.loads(path.read_text())
+      seed = int(path.parent.name.removeprefix(f'{name}_'))
+      # That of every objective but those with other norms; one is enough.
+      untrained.setdefault(seed, summary['rows']['untrained encoder'])
+      runs.append((summary, _reports(path.with_name('metrics.jsonl'))))
+    if runs:
+      rows = [summary['rows']['trained encoder'] for summary, _ in runs]
+      speed = _spread([_speed(reports) for _, reports in runs], '.0f')
+      alarms = sorted({alarm for _, r in runs for alarm in _alarms(r)})
+      lines.append(
+        f'| {name} | {_measured(rows)} | {speed} | '
+        f'{", ".join(alarms) or "none"} | {len(runs)} |'
+      )
+  if untrained:
+    rows = list(untrained.values())
+    lines.append(f'| untrained encoder | {_measured(rows)} | | | {len(rows)} |')
+  return '\n'.join(lines)
+
+
+def _measured(rows: list[dict[str, float]]) -> str:
+  """kNN, linear, few labels and rank come in this order in a summary."""
+  knn, linear, few, rank = ([row[key] for row in rows] for key in list(rows[0]))
+  accuracies = [
+    _spread([100 * value for value in values], '.1f')
+    for values in (linear, knn, few)
+  ]
+  return ' | '.join([*accuracies, _spread(rank, '.1f')])
+
+
+def _spread(values: list[float], form: str) -> str:
+  text = format(statistics.mean(values), form)
+  if len(values) > 1:
+    text += f' ± {format(statistics.stdev(values), form)}'
+  return text
+
+
+def _reports(path: pathlib.Path) -> list[dict[str, Any]]:
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _speed(reports: list[dict[str, Any]]) -> float:
+  """The median, which a busy moment does not move."""
+  return statistics.median(
+    report['images_per_second']
+    for report in reports
+    if report['images_per_second']
+  )
+
+
+def _alarms(reports: list[dict[str, Any]]) -> set[str]:
+  return {r['verdict'] for r in reports} - {'ok'}
+
+
+def main(argv: list[str]) -> None:
+  """Runs what is not done yet, and prints the table."""
+  del argv
+  workdir = pathlib.Path(_WORKDIR.value)
+  if not _TABLE.value:
+    for seed in range(_SEEDS.value):
+      for name in _ONLY.value:
+        folder = workdir / f'{name}_{seed}'
+        if not (folder / 'summary.json').exists():
+          run(name, seed, folder)
+  print(table(workdir))
+
+
+if __name__ == '__main__':
+  app.run(main)

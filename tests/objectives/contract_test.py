@@ -1,0 +1,130 @@
+"""What every objective owes: each configs/*_small.py, with a tiny encoder.
+
+A new objective is tested here as soon as it has its config.
+"""
+
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from contrastive_jax import build, step
+from contrastive_jax.checkpoint import Checkpoints
+from experiments import parity
+from experiments.parity import relative_errors
+from tests import tiny
+
+ROOT = pathlib.Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*_small.py'))
+STEPS = 4
+
+
+class Trajectory(NamedTuple):
+  job: build.Job
+  train_step: Any
+  states: list[Any]  # before the first step and after each, as NumPy arrays
+  metrics: list[Any]
+  embeddings: Any  # of the last step
+
+
+@functools.cache
+def trajectory(name: str, devices: int) -> Trajectory:
+  """The first steps of a run."""
+  mesh = step.make_mesh(jax.devices()[:devices])
+  # SGD: LARS and Adam would hide a gradient of a wrong scale, and Adam makes
+  # much of the last bit. Its momentum after one step is the gradient.
+  config = tiny.config_of(name)
+  job = build.build(config, mesh)
+  job = job._replace(optimizer=optax.sgd(1e-3, momentum=0.9))
+  train_step = step.mapped(
+    step.make_train_step(job.objective, job.optimizer, job.config),
+    mesh,
+    donate=False,
+  )
+  state = parity.moved_state(job)
+  states, all_metrics, rows = [jax.device_get(state)], [], None
+  batches = build.train_batches(job, 0)
+  for _ in range(STEPS):
+    (state, metrics), rows = train_step(state, next(batches))
+    states.append(jax.device_get(state))
+    all_metrics.append(jax.device_get(metrics))
+  batches.close()
+  return Trajectory(job, train_step, states, all_metrics, jax.device_get(rows))
+
+
+def plain(state: Any) -> Any:
+  """The state with its key as numbers."""
+  return state.replace(rng=jax.random.key_data(state.rng))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_eight_devices_are_one(name):
+  one, eight = trajectory(name, 1), trajectory(name, 8)
+  gradients = [t.states[1].opt_state for t in (eight, one)]
+  assert max(relative_errors(*gradients)) < 1e-5
+  for metric, value in one.metrics[0].items():
+    np.testing.assert_allclose(
+      eight.metrics[0][metric], value, rtol=1e-5, atol=1e-5, err_msg=metric
+    )
+  after = [plain(t.states[3]) for t in (eight, one)]
+  for part in ('params', 'model_state'):
+    trees = [getattr(state, part) for state in after]
+    assert max(relative_errors(*trees)) < 1e-5, part
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
+  whole = trajectory(name, 8)
+  state = jax.device_put(
+    whole.states[2],
+    jax.tree.map(lambda x: x.sharding, build.init_state(whole.job)),
+  )
+  with Checkpoints(
+    tmp_path / 'checkpoints', every_steps=2, keep=1, log=print
+  ) as checkpoints:
+    checkpoints.save(2, state, force=True)
+  with Checkpoints(
+    tmp_path / 'checkpoints', every_steps=2, keep=1, log=print
+  ) as checkpoints:
+    state, start = checkpoints.restore(build.init_state(whole.job))
+  batches = build.train_batches(whole.job, start)
+  for _ in range(start, STEPS):
+    (state, _), _ = whole.train_step(state, next(batches))
+  batches.close()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    plain(jax.device_get(state)),
+    plain(whole.states[STEPS]),
+  )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_all_that_should_live_does(name):
+  """Every parameter has a gradient, and every part of the state moves."""
+  t = trajectory(name, 8)
+  gradient = t.states[1].opt_state[0].trace
+  for path, leaf in jax.tree.leaves_with_path(gradient):
+    assert np.isfinite(leaf).all(), path
+    frozen = path[0].key in t.job.config.optimizer.frozen
+    assert np.any(leaf) or frozen, f'{path} has no gradient'
+  first, last = (t.states[i].model_state for i in (0, STEPS))
+  for (path, a), b in zip(
+    jax.tree.leaves_with_path(first), jax.tree.leaves(last), strict=True
+  ):
+    assert np.any(a != b), f'{path} stands still'
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_what_is_said_of_a_run(name):
+  t = trajectory(name, 8)
+  batch_size = t.job.config.batch_size
+  assert np.isfinite(t.job.objective.chance(batch_size))
+  assert all(z.shape[0] == batch_size for z in t.embeddings)
+  assert all(np.ndim(value) == 0 for value in t.metrics[0].values())
+  assert all(
+    0 < len(causes) <= 160 for causes in t.job.objective.causes.values()
+  )
