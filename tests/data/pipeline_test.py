@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 import skimage.data
 import sklearn.datasets
-from sources_test import TinyPhotos, _prepare
 
 from contrastive_jax.data import decode, pipeline, sources, tfds_source
+from tests.data.sources_test import TinyPhotos, _prepare
 
 tf = decode.tf
 _VIEWS = (
