@@ -48,19 +48,11 @@ def get_config(source='digits'):
   c.optimizer.milestones = ()  # constant
   c.optimizer.weight_decay = 1e-6
   if source == 'digits':
-    _for_digits(c)
+    # SimCLR's, but for the variant.
+    c.data.interpolation = 'bicubic'
+    c.augment.update(presets.SIMCLR_CIFAR)
+    config_lib.for_digits(c)
+    c.objective.temperature = 0.2
+    c.objective.projector_hidden_size = 0  # as wide as the encoder's output
+    c.optimizer.weight_decay = 1e-4
   return c
-
-
-def _for_digits(c):
-  """Ours, not published: SimCLR's for these 1,438 images of 8 pixels."""
-  c.data.interpolation = 'bicubic'
-  c.augment.update(presets.SIMCLR_CIFAR)
-  c.encoder.width = 16
-  c.objective.temperature = 0.2
-  c.objective.projector_hidden_size = 0  # as wide as the encoder's output
-  c.optimizer.schedule = 'cosine'
-  c.optimizer.warmup_epochs = 5.0
-  c.optimizer.weight_decay = 1e-4
-  c.augment.crop_scale = (0.5, 1.0)
-  c.augment.flip = 0.0  # a mirrored digit is no digit

@@ -54,21 +54,10 @@ def get_config(source='digits'):
   c.optimizer.frozen = ('last_layer',)
   c.optimizer.frozen_epochs = 1.0
   if source == 'digits':
-    _for_digits(c)
+    config_lib.for_digits(c)
+    c.objective.num_prototypes = 1024
+    c.objective.projector_hidden_size = 512
+    c.optimizer.decay_bias_and_norm = False
+    c.optimizer.clip_tensor_norm = 3.0
+    c.optimizer.frozen_epochs = 30.0  # of 11 steps each
   return c
-
-
-def _for_digits(c):
-  """Ours, not published: 1,438 images of 8 pixels, in minutes on a CPU."""
-  c.epochs = 100
-  c.encoder.width = 16
-  c.objective.num_prototypes = 1024
-  c.objective.projector_hidden_size = 512
-  c.optimizer.name = 'adamw'
-  c.optimizer.base_learning_rate = 0.002
-  c.optimizer.warmup_epochs = 5.0
-  c.optimizer.decay_bias_and_norm = False
-  c.optimizer.clip_tensor_norm = 3.0
-  c.optimizer.frozen_epochs = 30.0  # of 11 steps each
-  c.augment.crop_scale = (0.5, 1.0)
-  c.augment.flip = 0.0  # a mirrored digit is no digit

@@ -44,16 +44,5 @@ def get_config(source='digits'):
   c.optimizer.weight_decay = 5e-4
   c.optimizer.decay_bias_and_norm = True
   if source == 'digits':
-    _for_digits(c)
+    config_lib.for_digits(c)
   return c
-
-
-def _for_digits(c):
-  """Ours, not published: 1,438 images of 8 pixels, in minutes on a CPU."""
-  c.epochs = 100
-  c.encoder.width = 16
-  c.optimizer.name = 'adamw'
-  c.optimizer.base_learning_rate = 0.002
-  c.optimizer.warmup_epochs = 5.0
-  c.optimizer.schedule = 'cosine'
-  c.augment.crop_scale = (0.5, 1.0)

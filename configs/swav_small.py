@@ -52,17 +52,7 @@ def get_config(source='digits'):
   c.optimizer.frozen = ('prototypes',)
   c.optimizer.frozen_epochs = 1.0
   if source == 'digits':
-    _for_digits(c)
+    config_lib.for_digits(c)
+    c.objective.sinkhorn_epsilon = 0.03
+    c.optimizer.frozen_epochs = 30.0  # of 11 steps each
   return c
-
-
-def _for_digits(c):
-  """Ours, not published: 1,438 images of 8 pixels, in minutes on a CPU."""
-  c.batch_size = 128
-  c.epochs = 100
-  c.encoder.width = 16
-  c.objective.sinkhorn_epsilon = 0.03
-  c.optimizer.warmup_epochs = 5.0
-  c.optimizer.frozen_epochs = 30.0  # of 11 steps each
-  c.augment.crop_scale = (0.5, 1.0)
-  c.augment.flip = 0.0  # a mirrored digit is no digit
