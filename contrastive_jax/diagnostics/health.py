@@ -39,8 +39,8 @@ def verdict(
     report: step, loss, chance_loss, and of `embedding.statistics` spread,
       effective_rank and rankme; collapse_gauge (1 healthy, 0 collapsed) where
       the objective has one of its own.
-    total_steps: of the run. 'at chance' is only said after 200 steps, or half
-      of a shorter run: no run learns at once.
+    total_steps: of the run. 'at chance' is only said from step 200 on, or at
+      the end of a shorter run: no run learns at once.
     known: the verdicts that this objective can have, of `Objective.causes`.
 
   Returns:
@@ -65,7 +65,7 @@ def verdict(
   margin = _AT_CHANCE * max(1.0, abs(report['chance_loss']))
   if (
     'at chance' in known
-    and report['step'] >= min(_GRACE_STEPS, total_steps / 2)
+    and report['step'] >= min(_GRACE_STEPS, total_steps)
     and report['loss'] >= report['chance_loss'] - margin
   ):
     return 'at chance'

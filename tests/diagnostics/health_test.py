@@ -42,8 +42,8 @@ def test_a_chance_value_of_zero_has_a_margin_too():
     )
 
 
-def test_a_short_run_is_judged_in_its_second_half():
-  for step, expected in ((1, 'ok'), (2, 'at chance')):
+def test_a_short_run_is_judged_at_its_end():
+  for step, expected in ((3, 'ok'), (4, 'at chance')):
     report = {**HEALTHY, 'loss': 6.2, 'chance_loss': 6.2, 'step': step}
     assert (
       health.verdict(report, total_steps=4, known=health.VERDICTS) == expected
