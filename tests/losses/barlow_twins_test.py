@@ -1,15 +1,13 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.losses.barlow_twins import (
   barlow_twins,
   barlow_twins_and_terms,
 )
+from tests.losses import replicas
 
 
 def oracle(z_a, z_b, weight):
@@ -88,33 +86,14 @@ def test_independent_views_are_at_the_documented_chance():
 @pytest.mark.parametrize('mapping', ['shard_map', 'pmap'])
 def test_replicas_together_equal_one_device(mapping):
   # Rows in order of size: a device's own mean is far from the global one.
-  z_a, z_b = (np.sort(z, axis=0) for z in embeddings(32, 6))
-  loss = functools.partial(barlow_twins, redundancy_weight=0.3)
+  rows = tuple(np.sort(z, axis=0) for z in embeddings(32, 6))
 
-  def local(z_a, z_b):
-    value, gradient = jax.value_and_grad(
-      functools.partial(loss, axis_name='replica'), argnums=(0, 1)
-    )(z_a, z_b)
-    return jax.lax.pmean(value, 'replica'), jax.tree.map(
-      lambda g: g / 8, gradient
-    )
+  def loss(rows, axis_name=None):
+    return barlow_twins(*rows, redundancy_weight=0.3, axis_name=axis_name)
 
-  if mapping == 'shard_map':
-    mesh = jax.make_mesh((8,), ('replica',), (jax.sharding.AxisType.Auto,))
-    rows = (P('replica'), P('replica'))
-    value, gradient = jax.jit(
-      jax.shard_map(local, mesh=mesh, in_specs=rows, out_specs=(P(), rows))
-    )(z_a, z_b)
-  else:
-    by_device = (z.reshape(8, 4, 6) for z in (z_a, z_b))
-    value, gradient = jax.pmap(local, axis_name='replica', out_axes=(None, 0))(
-      *by_device
-    )
-  whole = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(z_a, z_b)
-  np.testing.assert_allclose(value, whole[0], rtol=1e-5)
-  for ours, theirs in zip(gradient, whole[1], strict=True):
-    difference = np.asarray(ours).reshape(theirs.shape) - theirs
-    assert np.linalg.norm(difference) < 1e-5 * np.linalg.norm(theirs)
+  ours = replicas.value_and_grad(loss, rows, mapping=mapping)
+  whole = jax.jit(jax.value_and_grad(loss))(rows)
+  replicas.assert_same(ours, whole, rtol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])

@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.losses.cosine import (
   negative_cosine,
   normalized_squared_error,
 )
+from tests.losses import replicas
 
 LOSSES = [normalized_squared_error, negative_cosine]
 
@@ -58,22 +58,12 @@ def test_closed_forms():
 
 @pytest.mark.parametrize('loss', LOSSES)
 def test_replicas_together_equal_one_device(loss):
-  p, z = embeddings()
-  mesh = jax.make_mesh((8,), ('replica',), (jax.sharding.AxisType.Auto,))
-
-  def local(p, z):
-    value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(p, z)
-    gradient = jax.tree.map(lambda g: g / 8, gradient)
-    return jax.lax.pmean(value, 'replica'), gradient
-
-  rows = (P('replica'), P('replica'))
-  sharded = jax.jit(
-    jax.shard_map(local, mesh=mesh, in_specs=rows, out_specs=(P(), rows))
-  )(p, z)
-  whole = jax.value_and_grad(loss, argnums=(0, 1))(p, z)
+  rows = embeddings()
+  ours = replicas.value_and_grad(lambda rows, axis_name: loss(*rows), rows)
+  whole = jax.value_and_grad(lambda rows: loss(*rows))(rows)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-    sharded,
+    ours,
     whole,
   )
 

@@ -1,14 +1,12 @@
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.losses.info_nce import batch_info_nce, queue_info_nce
-from contrastive_jax.step import AXIS, make_mesh
+from tests.losses import replicas
 
 
 def cosine(a, b):
@@ -162,28 +160,13 @@ def test_finite_in_adverse_batches(kind, dtype):
 
 @pytest.mark.parametrize('kind', ['queue', 'batch'])
 def test_replicas_together_equal_one_device(kind):
-  pair = tuple(z.astype(np.float32) for z in embeddings(24, 8))
+  rows = tuple(z.astype(np.float32) for z in embeddings(24, 8))
   queue = jnp.asarray(unit_rows(40, 8), jnp.float32)
-  sharded_loss, whole_loss = {
-    'queue': (queue_loss(queue, 0.1),) * 2,
-    'batch': (batch_loss(0.1, AXIS), batch_loss(0.1)),
-  }[kind]
 
-  @functools.partial(
-    jax.shard_map,
-    mesh=make_mesh(),
-    in_specs=(P(AXIS), P(AXIS)),
-    out_specs=(P(), P(AXIS)),
-  )
-  def local(a, b):
-    value, gradient = jax.value_and_grad(sharded_loss, argnums=(0, 1))(a, b)
-    # The loss of the whole batch is the mean of the replicas' losses.
-    gradient = jax.tree.map(lambda g: g / jax.device_count(), gradient)
-    return jax.lax.pmean(value, AXIS), gradient
+  def loss(rows, axis_name=None):
+    if kind == 'queue':
+      return queue_loss(queue, 0.1)(*rows)
+    return batch_loss(0.1, axis_name)(*rows)
 
-  sharded = jax.jit(local)(*pair)
-  whole = jax.jit(jax.value_and_grad(whole_loss, argnums=(0, 1)))(*pair)
-  np.testing.assert_allclose(sharded[0], whole[0], rtol=1e-6)
-  for ours, theirs in zip(sharded[1], whole[1], strict=True):
-    error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-    assert error < 1e-5
+  ours = replicas.value_and_grad(loss, rows)
+  replicas.assert_same(ours, jax.jit(jax.value_and_grad(loss))(rows))

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.losses import nt_xent as nt_xent_lib
 from contrastive_jax.losses.nt_xent import nt_xent, nt_xent_and_statistics
+from tests.losses import replicas
 
 
 def oracle(z_a, z_b, temperature):
@@ -132,35 +132,13 @@ def test_a_pair_alone_has_nothing_to_tell_apart():
 @pytest.mark.parametrize('block', [512, 8])
 def test_replicas_together_equal_one_device(devices, block, monkeypatch):
   monkeypatch.setattr(nt_xent_lib, '_BLOCK_ROWS', block)
-  z_a, z_b = embeddings(48, 8)  # 8 devices: 12 rows, blocks of 8 not full
-  mesh = jax.make_mesh(
-    (devices,),
-    ('replica',),
-    axis_types=(jax.sharding.AxisType.Auto,),
-    devices=jax.devices()[:devices],
-  )
+  rows = embeddings(48, 8)  # 8 devices: 12 rows, blocks of 8 not full
 
-  def local(z_a, z_b):
-    value, gradient = jax.value_and_grad(
-      lambda z: nt_xent(*z, temperature=0.1, axis_name='replica')
-    )((z_a, z_b))
-    # The loss of the whole batch is the mean of the replicas' losses.
-    gradient = jax.tree.map(lambda g: g / devices, gradient)
-    return jax.lax.pmean(value, 'replica'), gradient
+  def loss(rows, axis_name=None):
+    return nt_xent(*rows, temperature=0.1, axis_name=axis_name)
 
-  sharded = jax.jit(
-    jax.shard_map(
-      local,
-      mesh=mesh,
-      in_specs=(P('replica'), P('replica')),
-      out_specs=(P(), P('replica')),
-    )
-  )(z_a, z_b)
-  whole = jax.value_and_grad(lambda z: nt_xent(*z, temperature=0.1))((z_a, z_b))
-  np.testing.assert_allclose(sharded[0], whole[0], rtol=1e-6)
-  for ours, theirs in zip(sharded[1], whole[1], strict=True):
-    error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-    assert error < 1e-5
+  ours = replicas.value_and_grad(loss, rows, devices=devices)
+  replicas.assert_same(ours, jax.value_and_grad(loss)(rows))
 
 
 def test_memory_is_that_of_one_block():

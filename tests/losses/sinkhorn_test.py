@@ -87,7 +87,7 @@ def test_replicas_together_equal_one_device(queue):
 
 
 def test_no_gradient():
-  total = lambda s: jnp.sum(  # noqa: E731
-    sinkhorn(s, epsilon=0.05, queue_scores=s) * SCORES
-  )
+  def total(s):
+    return jnp.sum(sinkhorn(s, epsilon=0.05, queue_scores=s) * SCORES)
+
   assert not np.any(jax.grad(total)(SCORES))

@@ -1,12 +1,10 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.losses.vicreg import vicreg, vicreg_and_terms
+from tests.losses import replicas
 
 WEIGHTS = {
   'similarity_weight': 3.0,
@@ -95,34 +93,15 @@ def test_closed_forms():
 @pytest.mark.parametrize('similarity_weight', [3.0, 0.0])
 def test_replicas_together_equal_one_device(mapping, similarity_weight):
   # Rows in order of size: a device's own mean is far from the global one.
-  z_a, z_b = (np.sort(z, axis=0) for z in embeddings(32, 6))
+  rows = tuple(np.sort(z, axis=0) for z in embeddings(32, 6))
   weights = {**WEIGHTS, 'similarity_weight': similarity_weight}
-  loss = functools.partial(vicreg, **weights)
 
-  def local(z_a, z_b):
-    value, gradient = jax.value_and_grad(
-      functools.partial(loss, axis_name='replica'), argnums=(0, 1)
-    )(z_a, z_b)
-    return jax.lax.pmean(value, 'replica'), jax.tree.map(
-      lambda g: g / 8, gradient
-    )
+  def loss(rows, axis_name=None):
+    return vicreg(*rows, **weights, axis_name=axis_name)
 
-  if mapping == 'shard_map':
-    mesh = jax.make_mesh((8,), ('replica',), (jax.sharding.AxisType.Auto,))
-    rows = (P('replica'), P('replica'))
-    value, gradient = jax.jit(
-      jax.shard_map(local, mesh=mesh, in_specs=rows, out_specs=(P(), rows))
-    )(z_a, z_b)
-  else:
-    by_device = (z.reshape(8, 4, 6) for z in (z_a, z_b))
-    value, gradient = jax.pmap(local, axis_name='replica', out_axes=(None, 0))(
-      *by_device
-    )
-  whole = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(z_a, z_b)
-  np.testing.assert_allclose(value, whole[0], rtol=1e-5)
-  for ours, theirs in zip(gradient, whole[1], strict=True):
-    difference = np.asarray(ours).reshape(theirs.shape) - theirs
-    assert np.linalg.norm(difference) < 1e-5 * np.linalg.norm(theirs)
+  ours = replicas.value_and_grad(loss, rows, mapping=mapping)
+  whole = jax.jit(jax.value_and_grad(loss))(rows)
+  replicas.assert_same(ours, whole, rtol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
