@@ -1,5 +1,6 @@
 """Optimizers, and which parameters each part of them touches."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -140,7 +141,7 @@ def _update_rule(
   peak: float,
 ) -> optax.GradientTransformation:
   """The optimizer without what is frozen."""
-  mask = lambda params: decayed(config, params)  # noqa: E731
+  mask = functools.partial(decayed, config)
   decay = optax.add_decayed_weights(weight_decay, mask)
   momentum = optax.trace(config.momentum, config.nesterov)
   clip = []

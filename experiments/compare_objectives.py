@@ -21,18 +21,17 @@ from typing import Any
 
 from absl import app, flags
 
-ROOT = pathlib.Path(__file__).parents[1]
-NAMES = sorted(
-  path.stem.removesuffix('_small')
-  for path in (ROOT / 'configs').glob('*_small.py')
-)
+from experiments import small_configs
+
 BATCH_SIZE = 128
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Of all runs.', required=True)
 _SOURCE = flags.DEFINE_string('source', 'digits', 'Data source.')
 _IMAGES = flags.DEFINE_integer('images', 150_000, 'Seen by each run.')
 _SEEDS = flags.DEFINE_integer('seeds', 1, 'Runs of each objective.')
-_ONLY = flags.DEFINE_list('only', NAMES, 'Objectives, by their config.')
+_ONLY = flags.DEFINE_list(
+  'only', small_configs.NAMES, 'Objectives, by their config.'
+)
 _TABLE = flags.DEFINE_bool('table', False, 'Run nothing.')
 _SET = flags.DEFINE_multi_string('set', [], 'FIELD=VALUE of every config.')
 
@@ -62,7 +61,7 @@ def run(name: str, seed: int, workdir: pathlib.Path) -> None:
         sys.executable,
         '-m',
         'contrastive_jax.main',
-        f'--config={ROOT}/configs/{name}_small.py:{_SOURCE.value}',
+        f'--config={small_configs.FOLDER}/{name}_small.py:{_SOURCE.value}',
         f'--workdir={workdir}',
         *(f'--config.{field}={value}' for field, value in fields.items()),
       ],
@@ -89,7 +88,7 @@ def table(workdir: pathlib.Path) -> str:
     '|' + '---|' * 8,
   ]
   untrained: dict[int, dict[str, float]] = {}
-  for name in NAMES:
+  for name in small_configs.NAMES:
     runs = []
     for path in sorted(workdir.glob(f'{name}_[0-9]*/summary.json')):
       summary = json.loads(path.read_text())

@@ -13,8 +13,6 @@ of 1e-3 or so in the gradient, though not in the loss: with millions of
 activations that is a matter of chance. Another seed tells it from a mistake.
 """
 
-import importlib
-import pathlib
 from typing import Any
 
 import jax
@@ -25,6 +23,7 @@ from ml_collections import config_flags
 from contrastive_jax import build, step
 from contrastive_jax.config import Config
 from contrastive_jax.state import TrainState
+from experiments import small_configs
 
 # Mapping and devices.
 COLUMNS = [(m, n) for m in ('shard_map', 'pmap') for n in (2, 4, 8)]
@@ -106,16 +105,13 @@ def errors(config: Config) -> list[float]:
   ]
 
 
-def small_configs() -> dict[str, Config]:
+def tiny_configs() -> dict[str, Config]:
   """Returns every configs/*_small.py, made smaller still."""
-  found = {}
-  for path in sorted(pathlib.Path('configs').glob('*_small.py')):
-    module = importlib.import_module(f'configs.{path.stem}')
-    config = module.get_config('digits')
+  found = {name: small_configs.load(name) for name in small_configs.NAMES}
+  for config in found.values():
     config.encoder.name = '_tiny'
     config.encoder.width = 8
     config.batch_size = 64
-    found[path.stem.removesuffix('_small')] = config
   return found
 
 
@@ -136,7 +132,7 @@ if __name__ == '__main__':
   every = flags.DEFINE_bool('all', False, 'Every configs/*_small.py.')
   app.run(
     lambda argv: main(
-      small_configs()
+      tiny_configs()
       if every.value
       else {holder.value.objective.name: holder.value}
     )

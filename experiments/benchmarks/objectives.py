@@ -9,8 +9,6 @@ optimizer. A ratio of 0.9 says that all the rest takes a tenth of the time.
 ResNet-18 of width 16 on 28 pixel images, 128 of them a step, one device.
 """
 
-import importlib
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,21 +18,19 @@ from absl import app, flags
 
 from contrastive_jax import build, step
 from contrastive_jax.models import resnet
+from experiments import small_configs
 from experiments.benchmarks import timing
 
-NAMES = sorted(
-  path.stem.removesuffix('_small')
-  for path in pathlib.Path(__file__).parents[2].glob('configs/*_small.py')
-)
 BATCH_SIZE = 128
 
-_ONLY = flags.DEFINE_list('only', NAMES, 'Objectives, by their config.')
+_ONLY = flags.DEFINE_list(
+  'only', small_configs.NAMES, 'Objectives, by their config.'
+)
 
 
 def make_job(name: str) -> build.Job:
   """Returns the objective's job on digits, drawn as 28 pixel images."""
-  module = importlib.import_module(f'configs.{name}_small')
-  config = module.get_config('digits')
+  config = small_configs.load(name)
   config.data.image_size = 28
   config.encoder.name = 'resnet18'
   config.encoder.width = 16

@@ -4,7 +4,6 @@ A new objective is tested here as soon as it has its config.
 """
 
 import functools
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -14,12 +13,11 @@ import pytest
 
 from contrastive_jax import build, step
 from contrastive_jax.checkpoint import Checkpoints
-from experiments import parity
+from experiments import parity, small_configs
 from experiments.parity import relative_errors
 from tests import tiny
 
-ROOT = pathlib.Path(__file__).parents[2]
-NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*_small.py'))
+NAMES = [f'{name}_small' for name in small_configs.NAMES]
 STEPS = 4
 
 
