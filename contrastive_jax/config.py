@@ -118,6 +118,7 @@ def base() -> Config:
       knn_temperature=0.07,
       probe_epochs=30,
       labels_per_class=10,  # of the few-label probe
+      baselines=True,  # raw pixels and the untrained encoder beside it
     )
   )
   return c

@@ -35,11 +35,12 @@ def evaluate(
     untrained: of `build.untrained_state`.
 
   Returns:
-    `rows`: a dict of metrics for each of the three; and knn_accuracy,
-    linear_accuracy, few_label_accuracy and feature_rank (the effective rank of
-    up to 10,000 images' features) of the trained encoder. Accuracies are None
-    (null) where the data has no labels or no test split, and all is for raw
-    pixels of more than 200,000 images.
+    `rows`: a dict of metrics for each of the three (of the trained one alone,
+    without config.evaluation.baselines); and knn_accuracy, linear_accuracy,
+    few_label_accuracy and feature_rank (the effective rank of up to 10,000
+    images' features) of the trained encoder. Accuracies are None (null) where
+    the data has no labels or no test split, and all is for raw pixels of more
+    than 200,000 images.
 
   Raises:
     RuntimeError: an image's features depend on the batch that it is in.
@@ -67,16 +68,15 @@ def evaluate(
       mesh=job.mesh,
     )
 
-  rows = {
-    'raw pixels': (
+  rows = {}
+  if job.config.evaluation.baselines:
+    rows['raw pixels'] = (
       _measure(job, functools.partial(_pixels, job))
       if job.run.num_examples <= _PIXELS_IMAGES
       else dict.fromkeys((*_metric_names(job), _RANK))
-    ),
-    'untrained encoder': _measure(job, encoded(untrained)),
-    'trained encoder': _measure(job, encoded(state)),
-  }
-  trained = rows['trained encoder']
+    )
+    rows['untrained encoder'] = _measure(job, encoded(untrained))
+  rows['trained encoder'] = trained = _measure(job, encoded(state))
   names = _metric_names(job)
   return {
     'rows': rows,

@@ -125,7 +125,7 @@ def pretrain(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
       return last
     # All is saved, so a signal may end the evaluation where it stands.
     termination.exit_at_once()
-    say('evaluating raw pixels, the untrained and the trained encoder')
+    say('evaluating what was learned')
     summary = {
       **last,
       **evaluate.evaluate(job, state, untrained=build.untrained_state(job)),

@@ -7,9 +7,10 @@
 
 Runs `contrastive_jax.main` once an objective and seed, each in its own folder
 WORKDIR/OBJECTIVE_SEED. Loss, heads and augmentation are what that objective's
-configs/*_small.py says; encoder, batch, optimizer and budget are the same for
-all. A comparison that was killed goes on where it stood. Ends with the table of
-all that is done, in Markdown; --table runs nothing and only prints it.
+configs/*_small.py says; encoder (but its norm: MoCo needs groups), batch,
+optimizer, schedule and budget are the same for all. A comparison that was
+killed goes on where it stood. Ends with the table of all that is done, in
+Markdown; --table runs nothing and only prints it.
 """
 
 import json
@@ -52,7 +53,10 @@ def run(name: str, seed: int, workdir: pathlib.Path) -> None:
     'encoder.width': 16,
     'optimizer.name': 'adamw',
     'optimizer.base_learning_rate': 0.002,
+    'optimizer.schedule': 'cosine',
     'optimizer.weight_decay': 1e-4,
+    # Of one objective for each norm: the others' untrained encoder is the same.
+    'evaluation.baselines': name == _of_each_norm()[_norm(name)],
     **dict(text.split('=', 1) for text in _SET.value),
   }
   with (workdir / 'log').open('a') as log:
@@ -79,22 +83,22 @@ def table(workdir: pathlib.Path) -> str:
     workdir: of all runs.
 
   Returns:
-    A line an objective, and one for the untrained encoder; mean and standard
-    deviation over seeds where there are several.
+    A line an objective, and those of raw pixels and untrained encoders; mean
+    and standard deviation over seeds where there are several.
   """
   lines = [
     '| objective | linear, % | kNN, % | linear, 10 labels a class, % '
     '| effective rank | images/s | alarms | seeds |',
     '|' + '---|' * 8,
   ]
-  untrained: dict[int, dict[str, float]] = {}
+  baselines: dict[str, list[dict[str, float]]] = {}
   for name in small_configs.NAMES:
     runs = []
     for path in sorted(workdir.glob(f'{name}_[0-9]*/summary.json')):
       summary = json.loads(path.read_text())
-      seed = int(path.parent.name.removeprefix(f'{name}_'))
-      # That of every objective but those with other norms; one is enough.
-      untrained.setdefault(seed, summary['rows']['untrained encoder'])
+      for row in summary['rows'].keys() - {'trained encoder'}:
+        norm = f', norm {_norm(name)}' if row == 'untrained encoder' else ''
+        baselines.setdefault(row + norm, []).append(summary['rows'][row])
       runs.append((summary, _reports(path.with_name('metrics.jsonl'))))
     if runs:
       rows = [summary['rows']['trained encoder'] for summary, _ in runs]
@@ -104,10 +108,18 @@ def table(workdir: pathlib.Path) -> str:
         f'| {name} | {_measured(rows)} | {speed} | '
         f'{", ".join(alarms) or "none"} | {len(runs)} |'
       )
-  if untrained:
-    rows = list(untrained.values())
-    lines.append(f'| untrained encoder | {_measured(rows)} | | | {len(rows)} |')
+  for row, measured in sorted(baselines.items()):
+    lines.append(f'| {row} | {_measured(measured)} | | | {len(measured)} |')
   return '\n'.join(lines)
+
+
+def _norm(name: str) -> str:
+  return small_configs.load(name, _SOURCE.value).encoder.norm
+
+
+def _of_each_norm() -> dict[str, str]:
+  """Returns an objective for each norm of an encoder."""
+  return {_norm(name): name for name in reversed(small_configs.NAMES)}
 
 
 def _measured(rows: list[dict[str, float]]) -> str:
