@@ -73,6 +73,8 @@ def build(
     )
   config = ml_collections.ConfigDict(config.to_dict())
   source = sources.load(config.data.source)
+  if config.data.held_out:
+    source = sources.held_out(source, config.data.held_out)
   split = source.train
   if not config.data.image_size:
     side = max(split.image_shape) if split.image_shape else _SMALL_IMAGE
@@ -251,6 +253,10 @@ def _check_ranges(config: Config) -> None:
       raise ValueError(f'{key} is {value}: it must be at least {least}')
   if config.evaluation.knn_temperature <= 0:
     raise ValueError('evaluation.knn_temperature must be above 0')
+  if not 0 <= config.data.held_out < 1:
+    raise ValueError(
+      f'data.held_out is {config.data.held_out:g}: it must be in [0, 1)'
+    )
   if config.data.interpolation not in ('bicubic', 'bilinear'):
     raise ValueError(
       f"data.interpolation is 'bicubic' or 'bilinear', not "

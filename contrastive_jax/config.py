@@ -48,6 +48,9 @@ def base() -> Config:
       mean=(),  # one a channel, of [0, 1] pixels; (): left as they are
       std=(),
       eval_crop=0.875,  # share of the shorter side that evaluation sees
+      # Share of the training split that takes the place of the test split, to
+      # choose by: it is not trained on, and test is not read.
+      held_out=0.0,
       shuffle_buffer=50_000,  # examples; only for TFDS in sequential files
     )
   )

@@ -103,13 +103,16 @@ def load(
   )
 
 
-def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+  labels: np.ndarray, share: float = _HOLD_OUT
+) -> tuple[np.ndarray, np.ndarray]:
   """Splits ids into train and test: a fixed fifth of every class is test.
 
   The choice is ours (seeded by a constant), not one of the data's authors.
 
   Args:
     labels: int [n].
+    share: of every class that is test.
 
   Returns:
     Sorted ids of train and of test.
@@ -118,9 +121,76 @@ def hold_out(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   test = []
   for label in np.unique(labels):
     ids = rng.permutation(np.flatnonzero(labels == label))
-    test.append(ids[: round(_HOLD_OUT * len(ids))])
+    test.append(ids[: round(share * len(ids))])
   test_ids = np.sort(np.concatenate(test))
   return np.setdiff1d(np.arange(len(labels)), test_ids), test_ids
+
+
+def held_out(source: Source, share: float) -> Source:
+  """Puts a part of the training split in the place of the test split.
+
+  What is chosen by a score on that part, hyper-parameters for one, has seen no
+  test example: the test split is not in what is returned.
+
+  Args:
+    source: any.
+    share: of every class, or of all where labels are not known; fixed, and
+      held out of training.
+
+  Returns:
+    The source; ids count anew in both splits.
+
+  Raises:
+    ValueError: nothing is left on one of the sides.
+  """
+  split = source.train
+  labels = np.zeros(split.size, int) if split.labels is None else split.labels
+  train_ids, test_ids = hold_out(labels, share)
+  if not (len(train_ids) and len(test_ids)):
+    raise ValueError(
+      f'holding out {share:g} of {split.size} images leaves '
+      f'{len(train_ids)} to train on and {len(test_ids)} held out'
+    )
+  return Source(
+    source.name,
+    _subset(split, train_ids, 'less those held out'),
+    _subset(split, test_ids, 'held out'),
+  )
+
+
+def _subset(split: Split, ids: np.ndarray, name: str) -> Split:
+  """The examples of rising ids, numbered anew."""
+  return dataclasses.replace(
+    split,
+    name=f'{split.name}, {name}',
+    size=len(ids),
+    labels=None if split.labels is None else split.labels[ids],
+    images=None if split.images is None else split.images[ids],
+    paths=split.paths and tuple(split.paths[i] for i in ids),
+    read=split.read and _read_of(split.read, ids),
+    stream=split.stream and _stream_of(split.stream, split.size, ids),
+  )
+
+
+def _read_of(read: Callable, ids: np.ndarray) -> Callable:
+  from contrastive_jax.data.decode import tf  # slow to import
+
+  table = tf.constant(ids, tf.int32)
+  return lambda i: read(table[i])
+
+
+def _stream_of(stream: Callable, size: int, ids: np.ndarray) -> Callable:
+  from contrastive_jax.data.decode import tf
+
+  numbers = np.full(size, -1)
+  numbers[ids] = np.arange(len(ids))
+  numbers = tf.constant(numbers, tf.int32)
+
+  def chosen(order, cycle):
+    dataset = stream(order, cycle).filter(lambda i, *_: numbers[i] >= 0)
+    return dataset.map(lambda i, *rest: (numbers[i], *rest))
+
+  return chosen
 
 
 def from_arrays(

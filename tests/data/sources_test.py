@@ -50,6 +50,22 @@ def test_digits_are_split_by_class_and_scaled():
   assert train.describe(12) == 'digits train #12'
 
 
+def test_held_out_is_of_train_and_test_is_gone():
+  train, test = sources.load('digits')[1:]
+  rest, held = sources.held_out(sources.load('digits'), 0.1)[1:]
+  assert (rest.size, held.size) == (1295, 143)
+  together = np.concatenate([rest.images, held.images])
+  assert {i.tobytes() for i in together} == {i.tobytes() for i in train.images}
+  assert not {i.tobytes() for i in together} & {
+    i.tobytes() for i in test.images
+  }
+  np.testing.assert_allclose(
+    np.bincount(held.labels), 0.1 * np.bincount(train.labels), atol=0.5
+  )
+  with pytest.raises(ValueError, match='leaves 1438 to train on and 0 held'):
+    sources.held_out(sources.load('digits'), 0.001)
+
+
 def test_channels_are_repeated():
   split = sources.load('digits', channels=3).train
   assert split.channels == 3
@@ -280,11 +296,6 @@ def test_tfds_in_both_formats_and_every_way(
       ),
     }[where]
   )
-  found = []
-  batches = pipeline.eval_batches(train, image_size=32, crop=1, batch_size=4)
-  for batch in batches:
-    rows = batch['mask']
-    found += zip(batch['image'][rows], batch['label'][rows], strict=True)
   photos = [
     _photo(40 + (where != 'decoded') * i, 32, 10 * i) for i in range(10)
   ]
@@ -293,8 +304,23 @@ def test_tfds_in_both_formats_and_every_way(
     left = (photo.width - 32) // 2
     crops.append((np.asarray(photo)[:, left : left + 32], i % 3))
   # TFDS shuffles once, when it writes: the same pictures, in its own order.
-  key = [(image.tobytes(), int(label)) for image, label in found]
-  assert sorted(key) == sorted((c.tobytes(), label) for c, label in crops)
+  expected = sorted((c.tobytes(), label) for c, label in crops)
+  assert sorted(_all_of(train)) == expected
+  # The same pictures, a part of them in the other split.
+  rest, held = sources.held_out(source, 0.3)[1:]
+  assert rest.size + held.size == 10 and held.size in (3, 4)
+  assert len(_all_of(held)) == held.size
+  assert sorted(_all_of(rest) + _all_of(held)) == expected
+
+
+def _all_of(split):
+  """Returns (pixels, label) of all examples, as evaluation sees them."""
+  found = []
+  batches = pipeline.eval_batches(split, image_size=32, crop=1, batch_size=4)
+  for batch in batches:
+    rows = batch['mask']
+    found += zip(batch['image'][rows], batch['label'][rows], strict=True)
+  return [(image.tobytes(), int(label)) for image, label in found]
 
 
 def test_tfds_says_what_to_do(tmp_path, monkeypatch):
