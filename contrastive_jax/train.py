@@ -14,7 +14,6 @@ from jax.experimental import multihost_utils
 
 from contrastive_jax import (
   build,
-  evaluate,
   optim,
   progress,
   step,
@@ -23,6 +22,7 @@ from contrastive_jax import (
 from contrastive_jax.checkpoint import Checkpoints, atomic_write
 from contrastive_jax.config import Config
 from contrastive_jax.diagnostics import embedding, health
+from contrastive_jax.evaluation import comparison
 from contrastive_jax.state import TrainState
 
 
@@ -128,11 +128,11 @@ def pretrain(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
     say('evaluating what was learned')
     summary = {
       **last,
-      **evaluate.evaluate(job, state, untrained=build.untrained_state(job)),
+      **comparison.compare(job, state, untrained=build.untrained_state(job)),
       'unreadable_images': unreadable,
     }
     _write_summary(workdir, summary)
-    say(evaluate.table(summary))
+    say(comparison.table(summary))
     say(f'verdict: {last.get("verdict")}; all of it in {workdir}/summary.json')
     return summary
 

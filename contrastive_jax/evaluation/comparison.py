@@ -1,0 +1,139 @@
+"""What is the representation worth? The same measure for every objective.
+
+Raw pixels, the untrained and the trained encoder side by side: what stands in
+summary.json.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from contrastive_jax import build
+from contrastive_jax.diagnostics import embedding
+from contrastive_jax.evaluation import encoder, features, knn, linear
+from contrastive_jax.state import TrainState
+
+# The probe of more images' pixels would cost more than it tells.
+_PIXELS_IMAGES = 200_000
+# Features of which the effective rank is measured.
+_RANK_IMAGES = 10_000
+_RANK = 'effective_rank'
+
+
+def compare(
+  job: build.Job, state: TrainState, *, untrained: TrainState
+) -> dict[str, Any]:
+  """Returns kNN and linear accuracy of pixels, untrained, trained encoder.
+
+  Args:
+    job: the parts.
+    state: whose encoder is measured.
+    untrained: of `build.untrained_state`.
+
+  Returns:
+    `rows`: a dict of metrics for each of the three (of the trained one alone,
+    without config.evaluation.baselines); and knn_accuracy, linear_accuracy,
+    few_label_accuracy and feature_rank (the effective rank of up to 10,000
+    images' features) of the trained encoder. Accuracies are None (null) where
+    the data has no labels or no test split, and all is for raw pixels of more
+    than 200,000 images.
+
+  Raises:
+    RuntimeError: an image's features depend on the batch that it is in.
+  """
+  frozen = encoder.frozen(job)
+  encoder.assert_frozen(job, frozen(state))
+
+  def encoded(state):
+    return lambda split, limit=None: encoder.encode(
+      job, frozen(state), split, limit
+    )
+
+  rows = {}
+  if job.config.evaluation.baselines:
+    rows['raw pixels'] = (
+      _measure(job, lambda split, limit=None: encoder.pixels(job, split, limit))
+      if job.run.num_examples <= _PIXELS_IMAGES
+      else dict.fromkeys((*_metric_names(job), _RANK))
+    )
+    rows['untrained encoder'] = _measure(job, encoded(untrained))
+  rows['trained encoder'] = trained = _measure(job, encoded(state))
+  names = _metric_names(job)
+  return {
+    'rows': rows,
+    'knn_accuracy': trained[names[0]],
+    'linear_accuracy': trained[names[1]],
+    'few_label_accuracy': trained[names[2]],
+    'feature_rank': trained[_RANK],
+  }
+
+
+def table(summary: dict[str, Any]) -> str:
+  """Returns the rows of a summary as lines of text, accuracies in per cent."""
+  rows = summary['rows']
+  names = list(next(iter(rows.values())))
+  lines = [f'{"accuracy, %":<20}' + ''.join(f'{n:>26}' for n in names)]
+  for row, metrics in rows.items():
+    values = [
+      '-'
+      if metrics[n] is None
+      else f'{metrics[n] * (1 if n == _RANK else 100):.2f}'
+      for n in names
+    ]
+    lines.append(f'{row:<20}' + ''.join(f'{v:>26}' for v in values))
+  return '\n'.join(lines)
+
+
+def _metric_names(job: build.Job) -> tuple[str, str, str]:
+  c = job.config.evaluation
+  return (
+    knn.knn_name(min(c.knn_k, job.run.num_examples), c.knn_temperature),
+    'linear',
+    f'linear_{c.labels_per_class}_labels_a_class',
+  )
+
+
+def _measure(
+  job: build.Job, represent: Callable[..., features.Rows]
+) -> dict[str, float | None]:
+  """All metrics of one representation; accuracies None without labels."""
+  source, c = job.source, job.config.evaluation
+  names = _metric_names(job)
+  num_classes = job.run.num_classes
+  if num_classes is None or source.test is None or not source.test.num_classes:
+    some, _, _ = represent(source.test or source.train, _RANK_IMAGES)
+    return {**dict.fromkeys(names), _RANK: embedding.effective_rank(some)}
+  bank, labels, _ = represent(source.train)
+  queries, truth, _ = represent(source.test)
+  neighbours = knn.knn_accuracy(
+    bank,
+    labels,
+    queries,
+    truth,
+    num_classes=num_classes,
+    k=min(c.knn_k, len(bank)),
+    temperature=c.knn_temperature,
+  )
+
+  def probe(chosen):
+    return linear.linear_probe(
+      bank[chosen],
+      labels[chosen],
+      queries,
+      truth,
+      num_classes=num_classes,
+      seed=job.config.seed,
+      epochs=c.probe_epochs,
+    ).accuracy
+
+  few_accuracy = None
+  if np.bincount(labels, minlength=num_classes).min() >= c.labels_per_class:
+    few_accuracy = probe(
+      linear.few_labels(labels, c.labels_per_class, seed=job.config.seed)
+    )
+  accuracies = (neighbours, probe(slice(None)), few_accuracy)
+  return {
+    **dict(zip(names, accuracies, strict=True)),
+    _RANK: embedding.effective_rank(queries[:_RANK_IMAGES]),
+  }

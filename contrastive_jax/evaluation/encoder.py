@@ -1,0 +1,175 @@
+"""A run's frozen encoder, and what it says of a data set."""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from contrastive_jax import build, step
+from contrastive_jax.checkpoint import Checkpoints
+from contrastive_jax.data import pipeline
+from contrastive_jax.data.sources import Split
+from contrastive_jax.evaluation import features
+from contrastive_jax.state import TrainState
+
+Encoder = jax.tree_util.Partial
+
+# Raw pixels of larger images are compared at this size.
+_PIXELS_SIZE = 32
+
+
+def load(workdir: str | pathlib.Path) -> tuple[build.Job, TrainState]:
+  """Returns the job of a work folder, and its newest intact checkpoint.
+
+  Args:
+    workdir: of `contrastive_jax.main`; nothing in it is changed.
+
+  Returns:
+    The job (on all devices of this machine, however many trained it) and the
+    state.
+
+  Raises:
+    FileNotFoundError: no work folder, or no checkpoint in it.
+    ValueError: config.json is damaged, or the checkpoints are.
+  """
+  job = build.build(read_config(workdir))
+  folder = pathlib.Path(workdir) / 'checkpoints'
+  restored = None
+  if folder.is_dir():  # Orbax would make it
+    with Checkpoints(folder, every_steps=1, keep=10**6) as checkpoints:
+      restored = checkpoints.restore(build.init_state(job))
+  if restored is None:
+    raise FileNotFoundError(
+      f'{workdir} has no checkpoint: the run has not come to its first one, '
+      'every config.checkpoint.every_steps'
+    )
+  return job, restored[0]
+
+
+def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
+  """Returns the resolved config of a work folder.
+
+  Args:
+    workdir: of `contrastive_jax.main`.
+
+  Returns:
+    The config, without what belongs to the machine.
+
+  Raises:
+    FileNotFoundError: there is no config.json.
+    ValueError: it is damaged.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{workdir} is not a work folder: there is no config.json in it'
+    )
+  try:
+    fields = json.loads(path.read_text())
+    fields.pop('run')
+    config = ml_collections.ConfigDict(fields)
+  except (ValueError, AttributeError, KeyError) as error:
+    raise ValueError(f'{path} is damaged ({error})') from error
+  _fill(config, build.base())
+  return config
+
+
+def _fill(config, defaults) -> None:
+  """Adds fields that came after the run: their default is what it did."""
+  for key, value in defaults.items():
+    if key not in config:
+      config[key] = value
+    elif isinstance(value, ml_collections.ConfigDict):
+      _fill(config[key], value)
+
+
+def frozen(job: build.Job) -> Callable[[TrainState], Encoder]:
+  """Returns what makes an encoder of a state; all of them compile once.
+
+  Args:
+    job: whose objective says which part of the state is the encoder.
+
+  Returns:
+    A function from a state to a function from uint8 images to features.
+  """
+
+  def represent(params, model_state, images):
+    images = images.astype(jnp.float32) / 255.0
+    images = step.network_input(images, job.config.data)
+    return job.objective.features(params, model_state, images)
+
+  return lambda state: jax.tree_util.Partial(
+    represent, state.params, state.model_state
+  )
+
+
+def encode(
+  job: build.Job, encoder: Encoder, split: Split, limit: int | None = None
+) -> features.Rows:
+  """Returns the features of a split, computed once.
+
+  Args:
+    job: for the size of the images, and the devices.
+    encoder: of `frozen`.
+    split: of any source with as many channels.
+    limit: only the first so many images.
+
+  Returns:
+    Features float32 [N, D], labels int32 [N], ids int32 [N], in id order.
+  """
+  batches = _batches(job, split, job.run.image_size, job.mesh.size, limit)
+  return features.extract(encoder, batches, mesh=job.mesh)
+
+
+def assert_frozen(job: build.Job, encoder: Encoder) -> None:
+  """Checks that evaluation runs in evaluation mode.
+
+  Args:
+    job: whose training images are used.
+    encoder: of `frozen`.
+
+  Raises:
+    RuntimeError: an image's features depend on the batch that it is in.
+  """
+  batches = _batches(job, job.source.train, job.run.image_size, 1)
+  features.assert_frozen(encoder, next(batches)['image'])
+
+
+def pixels(
+  job: build.Job, split: Split, limit: int | None = None
+) -> features.Rows:
+  """Returns raw pixels as features, of images of at most 32 x 32 pixels.
+
+  Args:
+    job: for the size.
+    split: of any source.
+    limit: only the first so many images.
+
+  Returns:
+    As `encode`.
+  """
+  size = min(job.run.image_size, _PIXELS_SIZE)
+  return features.pixels(_batches(job, split, size, jax.process_count(), limit))
+
+
+def _batches(
+  job: build.Job,
+  split: Split,
+  size: int,
+  multiple: int,
+  limit: int | None = None,
+):
+  data = job.config.data
+  return pipeline.eval_batches(
+    split,
+    image_size=size,
+    crop=data.eval_crop,
+    batch_size=-(-job.config.evaluation.batch_size // multiple) * multiple,
+    interpolation=data.interpolation,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    limit=limit,
+  )
