@@ -38,12 +38,14 @@ class Job(NamedTuple):
 def build(
   config: Config,
   mesh: jax.sharding.Mesh | None = None,
+  source: sources.Source | None = None,
 ) -> Job:
   """Returns the parts of the job that a config describes.
 
   Args:
     config: as made by a file of configs/; it is copied.
     mesh: default: all devices.
+    source: default: what config.data says.
 
   Returns:
     The parts. Nothing is compiled yet.
@@ -72,9 +74,10 @@ def build(
       f"on_collapse is 'warn' or 'stop', not {config.on_collapse!r}"
     )
   config = ml_collections.ConfigDict(config.to_dict())
-  source = sources.load(config.data.source)
-  if config.data.held_out:
-    source = sources.held_out(source, config.data.held_out)
+  if source is None:
+    source = sources.load(config.data.source)
+    if config.data.held_out:
+      source = sources.held_out(source, config.data.held_out)
   split = source.train
   if not config.data.image_size:
     side = max(split.image_shape) if split.image_shape else _SMALL_IMAGE

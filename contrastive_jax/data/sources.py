@@ -153,13 +153,19 @@ def held_out(source: Source, share: float) -> Source:
     )
   return Source(
     source.name,
-    _subset(split, train_ids, 'less those held out'),
-    _subset(split, test_ids, 'held out'),
+    subset(split, train_ids, 'less those held out'),
+    subset(split, test_ids, 'held out'),
   )
 
 
-def _subset(split: Split, ids: np.ndarray, name: str) -> Split:
-  """The examples of rising ids, numbered anew."""
+def subset(split: Split, ids: np.ndarray, name: str) -> Split:
+  """Returns some examples of a split, numbered anew.
+
+  Args:
+    split: any.
+    ids: which, rising.
+    name: added to the split's.
+  """
   return dataclasses.replace(
     split,
     name=f'{split.name}, {name}',

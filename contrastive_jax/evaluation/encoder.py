@@ -102,7 +102,7 @@ def frozen(job: build.Job) -> Callable[[TrainState], Encoder]:
     return job.objective.features(params, model_state, images)
 
   return lambda state: jax.tree_util.Partial(
-    represent, state.params, state.model_state
+    represent, *job.objective.evaluated(state.params, state.model_state)
   )
 
 

@@ -70,7 +70,7 @@ def knn_predict(
   bank_labels = np.asarray(bank_labels)
   # In chunks, for the votes are [chunk, num_classes].
   predicted = [
-    _vote(
+    vote(
       similarity[i : i + chunk],
       bank_labels[index[i : i + chunk]],
       num_classes,
@@ -238,8 +238,23 @@ def _search(queries, rows, start, valid, similarity, index, *, mesh):
   )(queries, rows, start, valid, similarity, index)
 
 
-def _vote(similarity, labels, num_classes, temperature):
-  """Returns the class [M] with the largest weight; similarity [M, k] sorted."""
+def vote(
+  similarity: np.ndarray,
+  labels: np.ndarray,
+  num_classes: int,
+  temperature: float,
+) -> np.ndarray:
+  """Returns the class with the largest weight exp(similarity / temperature).
+
+  Args:
+    similarity: [M, k], largest first.
+    labels: [M, k], of the same neighbours.
+    num_classes: number of classes.
+    temperature: of the weights.
+
+  Returns:
+    Classes, int64 [M]; of equal votes the lower one.
+  """
   # Relative to the nearest: exp does not overflow at low temperature. Summed on
   # the host in float64, where the order of the terms is always the same.
   weights = np.exp((similarity - similarity[:, :1]) / np.float64(temperature))

@@ -111,14 +111,15 @@ def fit_probe(
   epochs: int = 30,
   batch_size: int = 512,
   validation_share: float = 0.1,
+  standardize: bool = True,
 ) -> Probe:
   """Fits multinomial logistic regression; training data choose everything.
 
-  Features are standardised. For every pair of learning rate and weight decay a
-  head is trained, all at once (one matrix product a step), from zero, by SGD
-  with Nesterov momentum 0.9 and a cosine to 0. The pair with the best accuracy
-  on examples held out, of equals the one with the lowest loss there, is fitted
-  again to all examples.
+  Features are standardised, or only centred. For every pair of learning rate
+  and weight decay a head is trained, all at once (one matrix product a step),
+  from zero, by SGD with Nesterov momentum 0.9 and a cosine to 0. The pair with
+  the best accuracy on examples held out, of equals the one with the lowest loss
+  there, is fitted again to all examples.
 
   Held out is a stratified `validation_share`. If that is fewer than 1000
   examples, stratified 5-fold cross-validation takes its place, its folds being
@@ -143,6 +144,7 @@ def fit_probe(
     epochs: passes over the training data; at least 500 steps are made.
     batch_size: examples a step.
     validation_share: held out to choose from the grid.
+    standardize: whether every feature is divided by its standard deviation.
 
   Returns:
     The probe, `accuracy` not yet measured.
@@ -166,6 +168,8 @@ def fit_probe(
   std = features.std(axis=0, dtype=np.float64).astype(np.float32)
   # Constant features are left as they are, instead of magnified rounding.
   std = np.where(std > 1e-5 * std.max(), std, 1).astype(np.float32)
+  if not standardize:
+    std = np.ones_like(std)
   inputs = (features - mean) / std
   axes = None
   if 4 * len(inputs) <= inputs.shape[1]:

@@ -47,6 +47,8 @@ class Objective(NamedTuple):
     features: (params, model_state, images) -> [b, d]. The frozen encoder.
     causes: a verdict of `diagnostics.health` other than 'ok' -> what it is
       likely to come from, for this objective; one line.
+    evaluated: (params, model_state) -> what `features` is given of them: other
+      than themselves where not the trained encoder counts but its target.
 
   The batch of `init` and `loss` is a dict: 'views', a tuple of float32
   [b, side, side, channels], local crops last; 'label' int32 [b], -1 where there
@@ -62,6 +64,10 @@ class Objective(NamedTuple):
   chance: Callable[[int], float]
   features: Callable[..., jax.Array]
   causes: dict[str, str]
+  evaluated: Callable[..., tuple[Any, Any]] = lambda params, model_state: (
+    params,
+    model_state,
+  )
 
 
 def names() -> list[str]:

@@ -176,13 +176,13 @@ def make(config: Config, run: Run) -> Objective:
     target = optax.incremental_update(params, model_state['target'], 1 - tau)
     return {**model_state, 'target': target}
 
-  def features(params, model_state, images):
+  def evaluated(params, model_state):
     del params
     # The teacher's, as official (eval_knn.py, eval_linear.py): it is the better
     # one throughout training (section 5.2).
-    teacher = {'batch_stats': model_state['target_batch_stats']}
-    return branches.frozen_features(
-      encoder, model_state['target'], teacher, images
+    return (
+      model_state['target'],
+      {'batch_stats': model_state['target_batch_stats']},
     )
 
   return Objective(
@@ -190,8 +190,9 @@ def make(config: Config, run: Run) -> Objective:
     loss=loss,
     after_update=after_update,
     chance=lambda batch_size: math.log(c.num_prototypes),
-    features=features,
+    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
+    evaluated=evaluated,
   )
 
 

@@ -164,12 +164,14 @@ def test_the_temperature_of_the_epoch_is_used():
 def test_the_teacher_is_evaluated():
   params, model_state = initial_state()
   nothing = jax.tree.map(jnp.zeros_like, params)
-  features = make(**USUAL).objective.features
+  objective = make(**USUAL).objective
   images = batch_of_noise()['views'][0]
-  assert np.any(features(nothing, model_state, images))
-  assert not np.any(
-    features(params, {**model_state, 'target': nothing}, images)
-  )
+
+  def features(params, model_state):
+    return objective.features(*objective.evaluated(params, model_state), images)
+
+  assert np.any(features(nothing, model_state))
+  assert not np.any(features(params, {**model_state, 'target': nothing}))
 
 
 @pytest.mark.parametrize('projector_norm', [False, True])

@@ -1,0 +1,341 @@
+"""What is a run's encoder worth? Any protocols, with confidence intervals.
+
+  python -m contrastive_jax.evaluate --workdir=runs/digits \
+      --protocol=knn,linear,linear_lbfgs,finetune_10,supervised \
+      --transfer=idx:/usr/share/datasets/fashion-mnist
+
+Frozen features: knn, linear, linear_centred, linear_lbfgs, linear_few, and
+linear_PAPER for the probes as published (evaluation/papers.py). The encoder
+trained on: finetune_1, finetune_10, finetune_100 (per cent of the labels), each
+beside the same from random weights; `supervised`, the pretraining's budget with
+all labels. `--transfer` puts the frozen protocols to other data sources too.
+
+Prints a table and adds it to WORKDIR/evaluation.json. Intervals are of 95 %,
+over the test examples; of linear_few, and where several work folders are given,
+over subsets and folders (mean and standard deviation).
+"""
+
+import collections
+import json
+import os
+import pathlib
+import re
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.stats
+from absl import app, flags, logging
+
+_FINETUNE = re.compile(r'finetune_(\d+(?:\.\d+)?)')
+_TRAINED = 'trained encoder'
+
+Result = dict[str, Any]
+
+
+def evaluate(
+  workdir: str | pathlib.Path,
+  protocols: Sequence[str],
+  *,
+  transfer: Sequence[str] = (),
+  baselines: bool = False,
+  seed: int | None = None,
+  say: Callable[[str], Any] = print,
+) -> dict[str, Any]:
+  """Puts protocols to the newest checkpoint of a run.
+
+  Args:
+    workdir: of the run; evaluation.json in it keeps the results.
+    protocols: see the module; several share the features.
+    transfer: other data sources for the protocols of frozen features.
+    baselines: also of raw pixels and of the untrained encoder.
+    seed: of splits and subsets; None: the run's.
+    say: takes the results, a line each, as they come.
+
+  Returns:
+    What is in evaluation.json: `step`, and `results`: a dict each with
+    protocol, setting, representation, data, metric, value, low, high,
+    examples, interval (what `low` and `high` are) and headline (False: of a
+    grid, and not what was chosen).
+
+  Raises:
+    ValueError: unknown protocol, or one that needs labels where there are none.
+    FileNotFoundError: no work folder, no checkpoint, or no data.
+  """
+  from contrastive_jax import build
+  from contrastive_jax.data import sources
+  from contrastive_jax.evaluation import encoder
+
+  frozen = [p for p in protocols if _share(p) is None and p != 'supervised']
+  _check(protocols)
+  job, state = encoder.load(workdir)
+  seed = int(job.config.seed if seed is None else seed)
+  loaded = [sources.load(spec, channels=job.run.channels) for spec in transfer]
+  for source in (job.source, *loaded):
+    _check_labels(source, protocols)
+  make_encoder = encoder.frozen(job)
+  encoder.assert_frozen(job, make_encoder(state))
+  representations = {_TRAINED: make_encoder(state)}
+  if baselines:
+    untrained = make_encoder(build.untrained_state(job))
+    representations |= {'untrained encoder': untrained, 'raw pixels': None}
+  found: list[Result] = []
+
+  def add(results: list[Result]) -> None:
+    for result in results:
+      found.append(result)
+      if result['headline']:
+        say(line(result))
+
+  for source in (job.source, *loaded) if frozen else ():
+    for name, encode in representations.items():
+
+      def rows(split, encode=encode):
+        if encode is None:
+          return encoder.pixels(job, split)
+        return encoder.encode(job, encode, split)
+
+      add(_frozen(job, source, rows, frozen, name, seed))
+  for protocol in protocols:
+    if protocol not in frozen:
+      add(_trained(job, state, protocol, seed))
+  return _store(pathlib.Path(workdir), int(state.step), found)
+
+
+def line(result: Result) -> str:
+  """Returns a result as a line of text, in per cent."""
+  return (
+    f'{result["protocol"]:<20} {100 * result["value"]:6.2f} '
+    f'[{100 * result["low"]:.2f}, {100 * result["high"]:.2f}]  '
+    f'{result["representation"]}, {result["data"]}: {result["setting"]}'
+  )
+
+
+def spread(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+  """Returns lines with mean and standard deviation over several runs.
+
+  Args:
+    evaluations: of `evaluate`, such as of several seeds.
+
+  Returns:
+    A line for each protocol, representation and data that all of them have.
+  """
+  values = collections.defaultdict(list)
+  for evaluation in evaluations:
+    for result in evaluation['results']:
+      if result['headline']:
+        key = tuple(result[k] for k in ('protocol', 'representation', 'data'))
+        values[key].append(result['value'])
+  return [
+    f'{protocol:<20} {100 * statistics.mean(v):6.2f} ± '
+    f'{100 * statistics.stdev(v):.2f}  {representation}, {data}: '
+    f'{len(v)} runs'
+    for (protocol, representation, data), v in values.items()
+    if len(v) == len(evaluations)
+  ]
+
+
+def _share(protocol: str) -> float | None:
+  """The share of the labels of a fine-tuning protocol."""
+  match = _FINETUNE.fullmatch(protocol)
+  return float(match[1]) / 100 if match else None
+
+
+def _check(names: Sequence[str]) -> None:
+  from contrastive_jax.evaluation import protocols
+
+  if not names:
+    raise ValueError('no protocol is given')
+  for name in names:
+    share = _share(name)
+    if share is not None and not 0 < share <= 1:
+      raise ValueError(f'{name}: there are 0 to 100 % of the labels')
+    if share is None and name not in (*protocols.names(), 'supervised'):
+      raise ValueError(
+        f'unknown protocol {name!r}; there are '
+        + ', '.join(protocols.names())
+        + ', finetune_PERCENT, supervised'
+      )
+
+
+def _check_labels(source, names: Sequence[str]) -> None:
+  if source.train.num_classes is None:
+    raise ValueError(
+      f'{names[0]} needs labels, and {source.name} has none; without labels '
+      'there is the report: python -m contrastive_jax.report'
+    )
+  if source.test is None or source.test.num_classes is None:
+    raise ValueError(
+      f'{names[0]} needs a test split with labels, and {source.name} has none'
+    )
+
+
+def _frozen(
+  job, source, rows, names: Sequence[str], representation: str, seed: int
+) -> list[Result]:
+  """Results of protocols of frozen features on one data source."""
+  from contrastive_jax.evaluation import protocols
+
+  train_features, train_labels, _ = rows(source.train)
+  test_features, test_labels, _ = rows(source.test)
+  config = job.config.evaluation
+  results = []
+  for name in names:
+    predictions = protocols.predict(
+      name,
+      train_features,
+      train_labels,
+      test_features,
+      num_classes=max(source.train.num_classes, source.test.num_classes),
+      seed=seed,
+      epochs=config.probe_epochs,
+      labels_per_class=config.labels_per_class,
+    )
+    # From here on all is chosen and fitted: test labels may be read.
+    scores = [
+      _result(name, representation, source, p.setting, p.predicted, test_labels)
+      | {'headline': p.headline}
+      for p in predictions
+    ]
+    if len(predictions) > 1 and all(p.headline for p in predictions):
+      scores = [
+        _over_subsets(scores),
+        *(s | {'headline': False} for s in scores),
+      ]
+    results += scores
+  return results
+
+
+def _trained(job, state, protocol: str, seed: int) -> list[Result]:
+  """Results of protocols that train the encoder on."""
+  from contrastive_jax.evaluation import finetune
+
+  share = _share(protocol)
+  if share is None:
+    runs = {'trained with labels': finetune.supervised(job, seed=seed)}
+  else:
+    runs = {
+      name: finetune.finetune(job, start, share, seed=seed)
+      for name, start in ((_TRAINED, state), ('random weights', None))
+    }
+  return [
+    _result(
+      protocol,
+      name,
+      job.source,
+      run.setting,
+      run.predicted,
+      finetune.test_labels(job),
+    )
+    for name, run in runs.items()
+  ]
+
+
+def _result(
+  protocol: str,
+  representation: str,
+  source,
+  setting: str,
+  predicted: np.ndarray,
+  labels: np.ndarray,
+) -> Result:
+  from contrastive_jax.evaluation import protocols
+
+  value, low, high = protocols.interval(predicted, labels)
+  return {
+    'protocol': protocol,
+    'setting': setting,
+    'representation': representation,
+    'data': source.test.name,
+    'metric': 'accuracy',
+    'value': value,
+    'low': low,
+    'high': high,
+    'examples': len(labels),
+    'interval': '95 % bootstrap over test examples',
+    'headline': True,
+  }
+
+
+def _over_subsets(scores: list[Result]) -> Result:
+  """Mean of some subsets of labels, with Student's interval."""
+  values = [score['value'] for score in scores]
+  mean = statistics.mean(values)
+  error = statistics.stdev(values) / len(values) ** 0.5
+  half = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * error
+  return scores[0] | {
+    'setting': f'mean over {len(values)} subsets of labels',
+    'value': mean,
+    'low': mean - half,
+    'high': mean + half,
+    'interval': f'95 % over {len(values)} subsets of labels (Student t)',
+  }
+
+
+def _store(
+  workdir: pathlib.Path, step: int, found: list[Result]
+) -> dict[str, Any]:
+  """Adds results to evaluation.json, in the place of earlier ones."""
+  from contrastive_jax.checkpoint import atomic_write
+
+  path = workdir / 'evaluation.json'
+  before: list[Result] = []
+  if path.exists():
+    stored = json.loads(path.read_text())
+    # Those of another checkpoint are of another encoder.
+    before = stored['results'] if stored['step'] == step else []
+
+  def key(result: Result) -> tuple:
+    return tuple(result[k] for k in ('protocol', 'representation', 'data'))
+
+  fresh = {key(result) for result in found}
+  kept = [result for result in before if key(result) not in fresh]
+  evaluation = {'step': step, 'results': kept + found}
+  atomic_write(path, json.dumps(evaluation, indent=2) + '\n')
+  return evaluation
+
+
+def _define_flags() -> None:
+  flags.DEFINE_multi_string(
+    'workdir', None, 'Of a run; may be given again.', required=True
+  )
+  flags.DEFINE_list(
+    'protocol', ['knn', 'linear'], 'See above; several at once.'
+  )
+  flags.DEFINE_list('transfer', [], 'Other data sources.')
+  flags.DEFINE_bool('baselines', False, 'Pixels and the untrained encoder too.')
+  flags.DEFINE_integer('seed', None, 'Of splits and subsets; default: the run.')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Evaluates the work folders."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  values = flags.FLAGS
+  if not values['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
+  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  try:
+    evaluations = [
+      evaluate(
+        workdir,
+        values.protocol,
+        transfer=values.transfer,
+        baselines=values.baselines,
+        seed=values.seed,
+      )
+      for workdir in values.workdir
+    ]
+  except (ValueError, OSError, RuntimeError) as error:
+    logging.debug('raised here', exc_info=True)
+    sys.exit(f'error: {error}')
+  if len(evaluations) > 1:
+    print('\n'.join(spread(evaluations)))
+
+
+if __name__ == '__main__':
+  _define_flags()
+  app.run(main)

@@ -1,0 +1,226 @@
+"""Fine-tuning: the whole encoder trained on with few labels, or with all.
+
+The loop's own step with the objective `supervised`, started from an encoder; or
+from random weights, which is the supervised baseline of the same budget.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from contrastive_jax import build, step
+from contrastive_jax.config import Config
+from contrastive_jax.data import sources
+from contrastive_jax.evaluation import encoder as encoder_lib
+from contrastive_jax.evaluation import linear
+from contrastive_jax.state import TrainState
+
+# SimCLR's (2002.05709, appendix B.5): 0.05 x batch / 256, Nesterov, no decay,
+# no warm-up, crop and flip only, 60 epochs with 1 % of the labels and 30 with
+# 10 %. Chosen from a grid around it, and at least so many steps: both ours.
+LEARNING_RATES = (0.05, 0.5)
+_EPOCHS = ((0.01, 60), (1.0, 30))  # up to this share of the labels
+_LEAST_STEPS = 300
+_HELD_OUT = 0.2  # of the labels, to choose the learning rate by
+
+
+class FineTuned(NamedTuple):
+  """What came of it."""
+
+  setting: str
+  predicted: np.ndarray  # int32 [M]
+
+
+def finetune(
+  job: build.Job,
+  state: TrainState | None,
+  share: float,
+  *,
+  seed: int = 0,
+  epochs: int | None = None,
+) -> FineTuned:
+  """Trains encoder and classifier on a class-balanced part of the labels.
+
+  Args:
+    job: of the pretraining; its source is used, and its encoder.
+    state: of the pretraining; None: random weights.
+    share: of the labels, in (0, 1].
+    seed: of subset, classifier and order. Subsets of different seeds are
+      disjoint where the labels suffice.
+    epochs: passes over the part; None: 60 up to 1 % of the labels, else 30;
+      at least 300 steps are made.
+
+  Returns:
+    Its predictions of the test split, and what was chosen.
+
+  Raises:
+    ValueError: there are no labels, or too few.
+  """
+  train, test = job.source.train, job.source.test
+  labels = train.labels
+  if labels is None or test is None or not train.num_classes:
+    raise ValueError(
+      f'fine-tuning needs labels and a test split; {job.source.name} lacks one'
+    )
+  ids = np.arange(train.size)
+  if share < 1:
+    classes = len(np.unique(labels))
+    per_class = max(2, round(share * train.size / classes))
+    ids = linear.few_labels(labels, per_class, seed=seed)
+  if epochs is None:
+    epochs = next(epochs for most, epochs in _EPOCHS if share <= most)
+  chosen = LEARNING_RATES[0]
+  if len(LEARNING_RATES) > 1:
+    kept, held = sources.hold_out(labels[ids], _HELD_OUT)
+    held_split = sources.subset(train, ids[held], 'held out')
+    accuracy = []
+    for rate in LEARNING_RATES:
+      predicted = _run(job, state, ids[kept], held_split, rate, epochs, seed)
+      accuracy.append(np.mean(predicted == labels[ids[held]]))
+    chosen = LEARNING_RATES[int(np.argmax(accuracy))]
+  # Without its labels: nothing could be chosen by them.
+  unlabelled = dataclasses.replace(test, labels=None)
+  return FineTuned(
+    f'{len(ids):,} labels, {epochs} epochs, rate {chosen:g} x batch/256',
+    _run(job, state, ids, unlabelled, chosen, epochs, seed),
+  )
+
+
+def supervised(job: build.Job, *, seed: int = 0) -> FineTuned:
+  """Trains the same encoder with all labels: the budget of the pretraining.
+
+  Batch, steps, optimizer and augmentations are those of the pretraining.
+
+  Args:
+    job: of the pretraining.
+    seed: of the weights.
+
+  Returns:
+    As `finetune`.
+
+  Raises:
+    ValueError: there are no labels.
+  """
+  config = _supervised_config(job.config)
+  config.steps = job.run.total_steps
+  config.seed = seed
+  test = job.source.test
+  if test is None or job.source.train.num_classes is None:
+    raise ValueError(
+      f'a supervised run needs labels and a test split; {job.source.name} '
+      'lacks one'
+    )
+  trained, state = _train(config, job, job.source.train, None)
+  return FineTuned(
+    f'{job.run.total_steps:,} steps of {job.run.batch_size} images',
+    _classify(trained, state, test),
+  )
+
+
+def test_labels(job: build.Job) -> np.ndarray:
+  """Returns the labels of the test split, int32 [M], in id order.
+
+  Args:
+    job: of the pretraining.
+  """
+  labels = job.source.test.labels if job.source.test else None
+  if labels is None:
+    raise ValueError(f'{job.source.name} has no test labels')
+  return labels
+
+
+def _run(job, state, ids, test, rate, epochs, seed) -> np.ndarray:
+  """Fine-tunes on some ids and predicts the classes of a split."""
+  config = _supervised_config(job.config)
+  config.seed = seed
+  config.encoder.norm = 'global'  # groups would not divide a few labels
+  config.augment.update(
+    jitter=0.0, grayscale=0.0, blur=(0.0,), solarize=(0.0,), local_crops=0
+  )
+  devices = job.mesh.size
+  config.batch_size = max(
+    devices, min(config.batch_size, len(ids)) // devices * devices
+  )
+  config.steps = max(_LEAST_STEPS, epochs * len(ids) // config.batch_size)
+  config.optimizer.update(
+    name='sgd',
+    base_learning_rate=rate,
+    scaling='linear',
+    schedule='cosine',
+    warmup_epochs=0.0,
+    final_fraction=0.0,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=0.0,
+    weight_decay_end=None,
+    bias_and_norm_rate=1.0,
+    clip_tensor_norm=0.0,
+  )
+  train = sources.subset(job.source.train, ids, 'with labels')
+  return _classify(*_train(config, job, train, state), test)
+
+
+def _supervised_config(config: Config) -> Config:
+  config = ml_collections.ConfigDict(config.to_dict())
+  config.objective = ml_collections.ConfigDict(
+    {'name': 'supervised', 'label_smoothing': 0.0}
+  )
+  config.optimizer.update(constant_rate=(), frozen=(), frozen_epochs=0.0)
+  return config
+
+
+def _train(
+  config: Config,
+  job: build.Job,
+  train: sources.Split,
+  pretrained: TrainState | None,
+) -> tuple[build.Job, TrainState]:
+  source = sources.Source(train.name, train, None)
+  tuned = build.build(config, job.mesh, source)
+  state = build.init_state(tuned)
+  if pretrained is not None:
+    params, model_state = job.objective.evaluated(
+      pretrained.params, pretrained.model_state
+    )
+    # Copies: the step reuses the memory of the state that it is given.
+    encoder, statistics = jax.tree.map(
+      jnp.copy, (params['encoder'], model_state['batch_stats']['encoder'])
+    )
+    state = state.replace(
+      params={**state.params, 'encoder': encoder},
+      model_state={
+        'batch_stats': {
+          **state.model_state['batch_stats'],
+          'encoder': statistics,
+        }
+      },
+    )
+  train_step = step.mapped(
+    step.make_train_step(tuned.objective, tuned.optimizer, tuned.config),
+    tuned.mesh,
+    tuned.config.mapping,
+  )
+  batches = build.train_batches(tuned, 0)
+  metrics = None
+  for _ in range(tuned.run.total_steps):
+    batch = next(batches)
+    jax.block_until_ready(metrics)
+    (state, metrics), _ = train_step(state, batch)
+  batches.close()
+  return tuned, state
+
+
+def _classify(
+  job: build.Job, state: TrainState, split: sources.Split
+) -> np.ndarray:
+  """Returns the classes, int32 [M], that encoder and classifier predict."""
+  features, _, _ = encoder_lib.encode(
+    job, encoder_lib.frozen(job)(state), split
+  )
+  (layer,) = state.params['classifier'].values()
+  logits = features @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])
+  return logits.argmax(axis=1).astype(np.int32)

@@ -1,0 +1,214 @@
+"""How good are these features? Several protocols, one signature.
+
+Each takes training features with labels and the features of test examples, and
+returns what it predicts of these. Nothing here is given a test label.
+"""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+import sklearn.exceptions
+import sklearn.linear_model
+import sklearn.model_selection
+
+from contrastive_jax.evaluation import knn, linear, papers
+
+KNN_NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
+KNN_TEMPERATURES = (0.04, 0.07, 0.1, 0.2)
+# Training examples by which k and temperature are chosen, each by all others.
+_KNN_JUDGES = 10_000
+# Inverse regularisation, of scikit-learn, on standardised features.
+LBFGS_STRENGTHS = tuple(10.0**power for power in range(-4, 3))
+_LBFGS_ITERATIONS = 300
+FEW_SUBSETS = 5
+
+
+class Prediction(NamedTuple):
+  """What a protocol says of the test examples."""
+
+  setting: str  # what was chosen, or given
+  predicted: np.ndarray  # int32 [M]
+  headline: bool = True  # False: one of the grid that was not chosen
+
+
+def names() -> list[str]:
+  """Returns the protocols of frozen features, as the command line has them."""
+  return [
+    'knn',
+    'linear',
+    'linear_centred',
+    'linear_lbfgs',
+    'linear_few',
+    *(f'linear_{paper}' for paper in papers.RECIPES),
+  ]
+
+
+def predict(
+  protocol: str,
+  train_features: np.ndarray,
+  train_labels: np.ndarray,
+  test_features: np.ndarray,
+  *,
+  num_classes: int,
+  seed: int = 0,
+  epochs: int = 30,
+  labels_per_class: int = 10,
+) -> list[Prediction]:
+  """Predicts the classes of test examples.
+
+  Args:
+    protocol: of `names`. `knn`: weighted vote, over k and temperature, the
+      best chosen by leaving out one of the training examples. `linear`: a grid
+      of heads (`linear.fit_probe`); `linear_centred`: the same on features
+      that are not divided by their deviation; `linear_lbfgs`: scikit-learn's
+      logistic regression, its strength chosen on a tenth of the training data;
+      `linear_few`: `linear` on a few labels a class, five times;
+      `linear_PAPER`: as published, see `papers`.
+    train_features: [N, D].
+    train_labels: [N], integers in [0, num_classes).
+    test_features: [M, D].
+    num_classes: number of classes.
+    seed: of splits, orders and subsets.
+    epochs: of the probes of `linear`.
+    labels_per_class: of `linear_few`.
+
+  Returns:
+    A prediction for each setting that was tried out, or for each subset.
+
+  Raises:
+    ValueError: unknown protocol, or features and labels that do not fit.
+  """
+  data = (train_features, train_labels, test_features)
+  sizes = {'num_classes': num_classes, 'seed': seed}
+  match protocol.split('_', 1):
+    case ['knn']:
+      return _knn(*data, **sizes)
+    case ['linear']:
+      return [_probe(*data, **sizes, epochs=epochs)]
+    case ['linear', 'centred']:
+      return [_probe(*data, **sizes, epochs=epochs, standardize=False)]
+    case ['linear', 'lbfgs']:
+      return [_lbfgs(*data, seed=seed)]
+    case ['linear', 'few']:
+      found = []
+      for subset in range(FEW_SUBSETS):
+        chosen = linear.few_labels(train_labels, labels_per_class, seed=subset)
+        features, labels = train_features[chosen], train_labels[chosen]
+        probe = _probe(features, labels, test_features, **sizes, epochs=epochs)
+        setting = f'{labels_per_class} labels a class, subset {subset}: '
+        found.append(probe._replace(setting=setting + probe.setting))
+      return found
+    case ['linear', paper] if paper in papers.RECIPES:
+      recipe = papers.RECIPES[paper]
+      setting = (
+        f'SGD{" with LARC" if recipe.larc else ""}, rate '
+        f'{recipe.learning_rate:g}'
+        f'{" x batch/256" if recipe.scaled else ""}, batch '
+        f'{min(recipe.batch_size, len(train_labels)):,}, '
+        f'{recipe.epochs} epochs'
+      )
+      return [Prediction(setting, papers.predict(recipe, *data, **sizes))]
+  raise ValueError(
+    f'unknown protocol {protocol!r}; there are ' + ', '.join(names())
+  )
+
+
+def _knn(
+  bank, labels, queries, *, num_classes: int, seed: int
+) -> list[Prediction]:
+  neighbours = [k for k in KNN_NEIGHBOURS if k < len(bank)]
+  most = neighbours[-1]
+  grid = [(k, t) for k in neighbours for t in KNN_TEMPERATURES]
+  labels = np.asarray(labels)
+
+  def votes(similarity, index, k, temperature):
+    return knn.vote(
+      similarity[:, :k], labels[index[:, :k]], num_classes, temperature
+    )
+
+  # Each of some training examples is classified by all the others.
+  rng = np.random.default_rng(seed)
+  judges = np.sort(rng.permutation(len(bank))[:_KNN_JUDGES])
+  similarity, index = knn.nearest(bank, bank[judges], k=most + 1)
+  others = index != judges[:, None]
+  # A copy of itself may stand before it, even so that it is not found.
+  others[others.all(axis=1), -1] = False
+  similarity, index = (
+    array[others].reshape(len(judges), most) for array in (similarity, index)
+  )
+  accuracy = [
+    np.mean(votes(similarity, index, *pair) == labels[judges]) for pair in grid
+  ]
+  best = int(np.argmax(accuracy))
+  similarity, index = knn.nearest(bank, queries, k=most)
+  return [
+    Prediction(
+      f'k={k}, T={t:g}', votes(similarity, index, k, t), number == best
+    )
+    for number, (k, t) in enumerate(grid)
+  ]
+
+
+def _probe(
+  train_features, train_labels, test_features, **options: Any
+) -> Prediction:
+  probe = linear.fit_probe(train_features, train_labels, **options)
+  return Prediction(
+    f'rate {probe.learning_rate:g}/L, decay {probe.weight_decay:g} L',
+    probe.predict(test_features),
+  )
+
+
+def _lbfgs(train_features, train_labels, test_features, *, seed) -> Prediction:
+  mean, std = train_features.mean(axis=0), train_features.std(axis=0)
+  std = np.where(std > 1e-5 * std.max(), std, 1)
+  train_features, test_features = (
+    (features - mean) / std for features in (train_features, test_features)
+  )
+
+  def fit(features, labels, strength):
+    model = sklearn.linear_model.LogisticRegression(
+      C=strength, max_iter=_LBFGS_ITERATIONS
+    )
+    with warnings.catch_warnings():
+      # Features that can be separated have no best weights to converge to.
+      warnings.simplefilter('ignore', sklearn.exceptions.ConvergenceWarning)
+      return model.fit(features, labels)
+
+  held = max(len(np.unique(train_labels)), len(train_labels) // 10)
+  kept_x, held_x, kept_y, held_y = sklearn.model_selection.train_test_split(
+    train_features,
+    train_labels,
+    test_size=held,
+    stratify=train_labels,
+    random_state=seed,
+  )
+  accuracy = [
+    fit(kept_x, kept_y, strength).score(held_x, held_y)
+    for strength in LBFGS_STRENGTHS
+  ]
+  strength = LBFGS_STRENGTHS[int(np.argmax(accuracy))]
+  predicted = fit(train_features, train_labels, strength).predict(test_features)
+  return Prediction(f'C={strength:g}', predicted.astype(np.int32))
+
+
+def interval(
+  predicted: np.ndarray, labels: np.ndarray
+) -> tuple[float, float, float]:
+  """Returns the accuracy and its 95 % bootstrap interval over the examples.
+
+  Resampling right and wrong answers gives a binomial number of right ones, so
+  its percentiles are known and nothing has to be drawn.
+
+  Args:
+    predicted: [M].
+    labels: [M].
+
+  Returns:
+    Accuracy, lower and upper end of the interval.
+  """
+  accuracy = float(np.mean(predicted == labels))
+  low, high = scipy.stats.binom.ppf([0.025, 0.975], len(labels), accuracy)
+  return accuracy, float(low) / len(labels), float(high) / len(labels)
