@@ -1,0 +1,166 @@
+"""What a sweep found: results.csv, results.md and a plot a score."""
+
+import csv
+import io
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from contrastive_jax.sweeping import Overrides
+from contrastive_jax.sweeping.plan import Point, setting_text
+from contrastive_jax.sweeping.progress import (
+  read_failure,
+  read_summary,
+  write_whole,
+)
+
+_MEASURED = (
+  'linear_accuracy',
+  'knn_accuracy',
+  'few_label_accuracy',
+  'feature_rank',
+  'loss',
+  'chance_loss',
+  'verdict',
+  'images_per_second',
+)
+# What is averaged: its name for a reader, the factor, the format.
+SCORES = {
+  'linear_accuracy': ('linear, %', 100, '.1f'),
+  'knn_accuracy': ('kNN, %', 100, '.1f'),
+  'few_label_accuracy': ('linear, few labels, %', 100, '.1f'),
+  'feature_rank': ('effective rank', 1, '.1f'),
+  'loss': ('loss', 1, '.3f'),
+  'chance_loss': ('chance', 1, '.3f'),
+  'images_per_second': ('images/s', 1, '.0f'),
+}
+_PLOTTED = ('linear_accuracy', 'knn_accuracy', 'feature_rank')
+_NOTE = (
+  'Scored on a part of the training split that was held out (data.held_out); '
+  'the test split was not read.'
+)
+
+
+class Setting(NamedTuple):
+  """The runs of one setting; a score's values are in the reader's unit."""
+
+  setting: Overrides
+  runs: list[dict[str, Any]]
+
+  def scores(self, key: str) -> list[float]:
+    """Returns one number for each seed that has this score."""
+    factor = SCORES[key][1]
+    found = [run[key] for run in self.runs]
+    return [factor * value for value in found if value is not None]
+
+
+def write(points: Sequence[Point], workdir: pathlib.Path) -> None:
+  """Writes the table, in two forms, and the plots of what is done so far.
+
+  Args:
+    points: of the whole sweep.
+    workdir: where to.
+
+  Raises:
+    ValueError: a point was scored on the test split.
+  """
+  # matplotlib is slow to import, and a listing is to be quick.
+  from contrastive_jax.sweeping import plots
+
+  rows, settings = [], {}
+  for point in points:
+    summary = read_summary(point)
+    failure = read_failure(point)
+    if summary is None and not failure:
+      continue
+    measured = {key: (summary or {}).get(key) for key in _MEASURED}
+    folder = str(point.folder.relative_to(workdir))
+    rows.append(
+      {
+        **point.values,
+        'seed': point.seed,
+        **measured,
+        'folder': folder,
+        'failure': failure,
+      }
+    )
+    key = setting_text(point.setting)
+    found = settings.setdefault(key, Setting(point.setting, []))
+    if summary is not None:
+      found.runs.append(measured)
+  fields = [*points[0].values, 'seed', *_MEASURED, 'folder', 'failure']
+  text = io.StringIO()
+  writer = csv.DictWriter(text, fields, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  write_whole(workdir / 'results.csv', text.getvalue())
+  settings = list(settings.values())
+  plotted = [
+    key for key in _PLOTTED if any(setting.scores(key) for setting in settings)
+  ]
+  for key in plotted:
+    picture = io.BytesIO()
+    plots.plot(settings, key).savefig(picture, format='png', dpi=120)
+    write_whole(workdir / f'{key}.png', picture.getvalue())
+  failed = sum(row['failure'] != '' for row in rows)
+  lines = [
+    f'{len(rows) - failed} of {len(points)} runs done, {failed} failed.',
+    _NOTE,
+    '',
+    markdown(settings),
+    '',
+  ]
+  if behind := points[0].values.keys() - points[0].setting.keys():
+    lines += [
+      'In results.csv alone, as they are constant or follow from the others: '
+      f'{", ".join(sorted(behind))}.',
+      '',
+    ]
+  lines += [f'![{SCORES[key][0]}]({key}.png)\n' for key in plotted]
+  write_whole(workdir / 'results.md', '\n'.join(lines))
+
+
+def sentence(summary: dict[str, Any]) -> str:
+  """Returns 'linear 96.1 %, kNN 93.2 %', or what there is without labels."""
+  if summary.get('linear_accuracy') is not None:
+    return (
+      f'linear {summary["linear_accuracy"]:.1%}, '
+      f'kNN {summary["knn_accuracy"]:.1%}'
+    ).replace('%', ' %')
+  parts = [f'loss {summary["loss"]:.3f}', str(summary.get('verdict'))]
+  if summary.get('feature_rank') is not None:
+    parts.insert(0, f'effective rank {summary["feature_rank"]:.1f}')
+  return ', '.join(parts)
+
+
+def markdown(settings: Sequence[Setting]) -> str:
+  """Returns a line a setting: mean ± standard deviation over the seeds.
+
+  Args:
+    settings: with the runs that are done; of one run there is no deviation.
+  """
+  fields = list(settings[0].setting) if settings else []
+  keys = [key for key in SCORES if any(s.scores(key) for s in settings)]
+  head = [*fields, *(SCORES[key][0] for key in keys), 'verdict', 'runs']
+  lines = [f'| {" | ".join(head)} |', '|' + '---|' * len(head)]
+  for setting in settings:
+    verdicts = sorted({str(run['verdict']) for run in setting.runs})
+    cells = [
+      *(str(value) for value in setting.setting.values()),
+      *(spread(setting.scores(key), SCORES[key][2]) for key in keys),
+      ', '.join(verdicts),
+      str(len(setting.runs)),
+    ]
+    lines.append(f'| {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def spread(values: list[float], form: str) -> str:
+  """Returns '96.1 ± 0.3': mean and deviation of the sample, if there is one."""
+  if not values:
+    return ''
+  text = format(statistics.mean(values), form)
+  if len(values) > 1:
+    text += f' ± {format(statistics.stdev(values), form)}'
+  return text

@@ -1,0 +1,322 @@
+"""Sweeps: what is run and what is not, the table, the pictures."""
+
+import csv
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from contrastive_jax import sweep
+from contrastive_jax.sweeping import (
+  axis,
+  plots,
+  product,
+  progress,
+  results,
+)
+from tests import tiny, train_test
+from tests.sweeping.plan_test import GRID, LABELLED, TEMPERATURES, make_plan
+
+PLOT = plots.plot
+
+
+class Runner:
+  """Stands for the main job: notes what it is asked to run."""
+
+  def __init__(self, monkeypatch):
+    self.ran = []
+    self.fails = self.stops = None
+    self.held_out = 0.1
+    self.labels = True
+    monkeypatch.setattr(sweep, 'run_process', self)
+    # The pictures have a test of their own, and take half a second.
+    monkeypatch.setattr(plots, 'plot', lambda *_: Figure())
+
+  def __call__(self, command, log_path, lock):
+    del lock
+    folder = log_path.parent
+    told = dict(x.split('=', 1) for x in command if x.startswith('--'))
+    assert told['--workdir'] == str(folder)
+    assert told['--config.data.held_out'] == '0.1'
+    assert told['--config.evaluation.baselines'] == 'False'
+    if folder.name == self.stops:
+      raise KeyboardInterrupt
+    self.ran.append(folder.name)
+    config = {'data': {'held_out': self.held_out}, 'run': {'num_examples': 130}}
+    (folder / 'config.json').write_text(json.dumps(config))
+    if folder.name == self.fails:
+      log_path.write_text('working\nerror: no such thing\n\n')
+      return 3
+    (folder / 'summary.json').write_text(json.dumps(self.summary(folder.name)))
+    return 0
+
+  def summary(self, name):
+    score = np.random.default_rng(list(name.encode())).uniform(0.5, 1)
+    return {
+      'linear_accuracy': score if self.labels else None,
+      'knn_accuracy': score - 0.1 if self.labels else None,
+      'few_label_accuracy': None,
+      'feature_rank': 10 * score,
+      'loss': 3.0,
+      'chance_loss': 4.0,
+      'verdict': 'ok',
+      'images_per_second': 100.0,
+    }
+
+  def run(self, points, workdir, chosen=None):
+    return sweep.run_points(points, chosen or points, workdir, ['main'])
+
+
+@pytest.fixture
+def runner(monkeypatch):
+  return Runner(monkeypatch)
+
+
+def table(workdir):
+  return list(csv.DictReader((workdir / 'results.csv').read_text().split('\n')))
+
+
+def test_killed_and_resumed_runs_each_point_once(runner, tmp_path):
+  points = make_plan(GRID, tmp_path, seeds=2)
+  names = [p.folder.name for p in points]
+  runner.stops = names[4]
+  with pytest.raises(KeyboardInterrupt):
+    runner.run(points, tmp_path)
+  assert runner.ran == names[:4]
+  assert len(table(tmp_path)) == 4
+  runner.stops = None
+  assert runner.run(points, tmp_path) == 0
+  assert runner.run(points, tmp_path) == 0
+  assert runner.ran == names
+  assert [row['folder'] for row in table(tmp_path)] == [
+    f'points/{name}' for name in names
+  ]
+
+
+def test_a_failure_leaves_the_others_and_is_tried_again(
+  runner, tmp_path, capsys
+):
+  points = make_plan(TEMPERATURES, tmp_path)
+  names = [p.folder.name for p in points]
+  runner.fails = names[1]
+  assert runner.run(points, tmp_path) == 1
+  assert runner.ran == names
+  failure = 'exit code 3: error: no such thing'
+  assert [row['failure'] for row in table(tmp_path)] == ['', failure, '']
+  assert (
+    f'point 1 of 3: objective.temperature=0.2, seed 0: failed, {failure}'
+    in (capsys.readouterr().out)
+  )
+  assert '2 of 3 runs done, 1 failed' in (tmp_path / 'results.md').read_text()
+  runner.fails = None
+  assert runner.run(points, tmp_path) == 0
+  assert runner.ran == [*names, names[1]]
+  assert [row['failure'] for row in table(tmp_path)] == ['', '', '']
+
+
+def test_a_point_that_another_process_runs_is_left_to_it(
+  runner, tmp_path, capsys
+):
+  points = make_plan(TEMPERATURES, tmp_path)
+  points[0].folder.mkdir(parents=True)
+  with (points[0].folder / 'lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    runner.run(points, tmp_path)
+  assert runner.ran == [p.folder.name for p in points[1:]]
+  assert 'another process runs it' in capsys.readouterr().out
+
+
+def test_a_stopped_sweep_ends_its_run_by_sigterm(tmp_path):
+  script = (
+    'trap "echo checkpoint; exit" TERM; echo up; while :; do sleep .1; done'
+  )
+  log = tmp_path / 'log'
+
+  def stop():
+    while not (log.exists() and 'up\n' in log.read_text()):
+      time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    with (tmp_path / 'lock').open('w') as lock:
+      threading.Thread(target=stop).start()
+      with pytest.raises(KeyboardInterrupt):
+        sweep.run_process(['bash', '-c', script], log, lock)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert log.read_text().endswith('checkpoint\n')
+
+
+def test_a_score_on_test_is_not_taken(runner, tmp_path):
+  points = make_plan(TEMPERATURES, tmp_path)
+  runner.held_out = 0.0
+  with pytest.raises(ValueError, match='scored on the test split'):
+    runner.run(points, tmp_path)
+  assert table(tmp_path) == []
+
+
+def test_another_sweep_or_config_is_refused(tmp_path):
+  base = tiny.get_config()
+  progress.pin(tmp_path, GRID, base, write=True)
+  base.log.every_steps = 7
+  progress.pin(tmp_path, GRID, base, write=True)
+  with pytest.raises(ValueError, match='6 settings where this one has 3'):
+    progress.pin(tmp_path, TEMPERATURES, base, write=True)
+  base.encoder.width = 16
+  with pytest.raises(ValueError, match='encoder.width=8, this one has encoder'):
+    progress.pin(tmp_path, GRID, base, write=True)
+
+
+def test_table_has_mean_and_deviation_over_seeds(runner, tmp_path):
+  points = make_plan(TEMPERATURES, tmp_path, seeds=3)
+  runner.run(points, tmp_path)
+  scores = np.array([float(r['linear_accuracy']) for r in table(tmp_path)])
+  scores = 100 * scores.reshape(3, 3)  # seed, temperature
+  lines = (tmp_path / 'results.md').read_text().splitlines()
+  rows = [line.split(' | ') for line in lines if line.startswith('| 0')]
+  assert [row[0] for row in rows] == ['| 0.1', '| 0.2', '| 0.4']
+  assert [row[1] for row in rows] == [
+    f'{mean:.1f} ± {deviation:.1f}'
+    for mean, deviation in zip(
+      scores.mean(0), scores.std(0, ddof=1), strict=True
+    )
+  ]
+
+
+@pytest.mark.parametrize(
+  'overrides',
+  [
+    GRID,
+    axis('objective.temperature', (0.05, 0.1, 0.2, 1.0)),
+    LABELLED,
+    product(GRID, axis('augment.flip', (0.0, 0.5))),
+  ],
+  ids=['heat_map', 'line', 'labels', 'three_fields'],
+)
+def test_plots_are_pictures(runner, tmp_path, overrides, monkeypatch):
+  points = make_plan(overrides, tmp_path, seeds=2)
+  runner.fails = points[1].folder.name
+  runner.run(points, tmp_path)
+  monkeypatch.setattr(plots, 'plot', PLOT)
+  results.write(points, tmp_path)
+  for name in ('linear_accuracy', 'knn_accuracy', 'feature_rank'):
+    with Image.open(tmp_path / f'{name}.png') as picture:
+      assert picture.format == 'PNG'
+      assert np.asarray(picture.convert('L')).std() > 10
+
+
+def test_without_labels_the_label_free_scores_remain(runner, tmp_path, capsys):
+  runner.labels = False
+  runner.run(make_plan(TEMPERATURES, tmp_path), tmp_path)
+  assert 'effective rank' in capsys.readouterr().out
+  assert not (tmp_path / 'linear_accuracy.png').exists()
+  assert (tmp_path / 'feature_rank.png').exists()
+
+
+def test_the_plan_says_what_is_left(runner, tmp_path):
+  points = make_plan(GRID, tmp_path)
+  assert '100 epochs' in progress.list_plan(points)
+  assert 'known once the first' in progress.list_plan(points)
+  runner.fails = points[1].folder.name
+  runner.run(points, tmp_path, points[:2])
+  lines = progress.list_plan(points).splitlines()
+  # Of 130 images: 4 batches of 32, or 2 of 64, in each of 100 epochs.
+  assert (
+    lines[0].split()
+    == (
+      '0 done objective.temperature=0.1, batch_size=32, seed 0: '
+      '400 steps, 12,800 images'
+    ).split()
+  )
+  assert lines[1].split()[1] == 'failed'
+  assert lines[-3:] == [
+    '6 points, 1 of them done',
+    '76,800 images, 64,000 of them left',
+    'about 0:10:40 at 100 images/s, the median of the points done; compiling '
+    'and evaluation come on top',
+  ]
+
+
+def command(*arguments, **environment):
+  return subprocess.run(
+    [sys.executable, '-m', 'contrastive_jax.sweep', *arguments],
+    cwd=train_test.ROOT,
+    env=train_test.ENVIRONMENT | environment,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_list_costs_nothing(tmp_path):
+  found = command(
+    '--list',
+    '--config=configs/simclr_small.py:idx:/nowhere',  # no data is read
+    '--sweep=experiments/sweeps/epochs.py',
+    '--config.steps=80',
+    '--config.objective.temperature=0.3',
+    f'--workdir={tmp_path}/w',
+    JAX_PLATFORMS='none',  # no device is touched
+  )
+  assert found.returncode == 0, found.stderr
+  lines = found.stdout.splitlines()
+  assert len(lines) == 12 + 3
+  assert 'steps=10, seed 0: 10 steps, 5,120 images' in lines[0]
+  assert lines[-1] == 'the time is known after the first point'
+  assert not (tmp_path / 'w').exists()
+
+
+def test_a_task_of_the_job_array_runs_its_point(tmp_path):
+  """The real thing: two flags, a script, one point of two, the main job."""
+  path = tmp_path / 'sweep.py'
+  path.write_text(
+    'from contrastive_jax.sweeping import axis\n'
+    'def get_sweep(config):\n'
+    "  return axis('objective.temperature', (0.1, 0.3))\n"
+  )
+  workdir = tmp_path / 'w'
+  found = command(
+    '--config=tests/tiny.py',
+    f'--sweep={path}',
+    f'--workdir={workdir}',
+    '--cpu_devices=1',
+    '--config.steps=2',
+    '--config.augment.jitter=0',  # compiles fast
+    '--config.augment.crop_scale=(0.6, 1.0)',
+    '--submit=slurm',
+    '--dry_run',
+  )
+  assert found.returncode == 0, found.stderr
+  script = workdir / 'submit.sh'
+  assert '#SBATCH --array=0-1\n' in script.read_text()
+  output = subprocess.run(
+    ['bash', script],
+    env=train_test.ENVIRONMENT | {'SLURM_ARRAY_TASK_ID': '1'},
+    capture_output=True,
+    text=True,
+  )
+  log = next(workdir.glob('points/*/log'), None)
+  assert output.returncode == 0, output.stderr + (log and log.read_text())
+  (folder,) = (workdir / 'points').iterdir()
+  assert folder.name == 'objective.temperature=0.3,seed=0'
+  config = json.loads((folder / 'config.json').read_text())
+  assert config['objective']['temperature'] == 0.3
+  assert config['augment']['crop_scale'] == [0.6, 1.0]
+  assert config['data']['held_out'] == 0.1
+  assert config['run']['num_examples'] == 1295
+  summary = json.loads((folder / 'summary.json').read_text())
+  assert list(summary['rows']) == ['trained encoder']
+  (row,) = table(workdir)
+  assert float(row['linear_accuracy']) == summary['linear_accuracy']
+  assert output.stdout.startswith(
+    'point 1 of 2: objective.temperature=0.3, seed 0: linear '
+  )
