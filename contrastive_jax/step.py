@@ -51,6 +51,32 @@ def network_input(images: jax.Array, data: Config) -> jax.Array:
   return (images - jnp.asarray(data.mean)) / jnp.asarray(data.std)
 
 
+def augmented_views(
+  batch: dict[str, Any], config: Config
+) -> tuple[jax.Array, ...]:
+  """Returns the views that are trained on, before `network_input`.
+
+  Args:
+    batch: of the pipeline: crops uint8 [b, side, side, channels] in 'views',
+      'id' and 'epoch' int32 [b].
+    config: seed and augment are used.
+
+  Returns:
+    float32 [b, side, side, channels] in [0, 1], one a crop.
+  """
+  return tuple(
+    augment.augment_view(
+      images,
+      view=i,
+      ids=batch['id'],
+      epochs=batch['epoch'],
+      seed=config.seed,
+      config=config.augment,
+    )
+    for i, images in enumerate(batch['views'])
+  )
+
+
 def make_gradient_fn(
   objective: Objective, config: Config
 ) -> Callable[..., Any]:
@@ -70,18 +96,8 @@ def make_gradient_fn(
 
   def gradient_fn(state: TrainState, batch: dict[str, Any]):
     views = tuple(
-      network_input(
-        augment.augment_view(
-          images,
-          view=i,
-          ids=batch['id'],
-          epochs=batch['epoch'],
-          seed=config.seed,
-          config=config.augment,
-        ),
-        config.data,
-      )
-      for i, images in enumerate(batch['views'])
+      network_input(images, config.data)
+      for images in augmented_views(batch, config)
     )
     # The same key on every replica: randomness may not depend on how many
     # there are. What is drawn per example is drawn from the example's id.

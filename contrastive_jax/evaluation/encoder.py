@@ -36,17 +36,34 @@ def load(workdir: str | pathlib.Path) -> tuple[build.Job, TrainState]:
     ValueError: config.json is damaged, or the checkpoints are.
   """
   job = build.build(read_config(workdir))
+  return job, restore(job, workdir)
+
+
+def restore(job: build.Job, workdir: str | pathlib.Path) -> TrainState:
+  """Returns the newest intact checkpoint of a work folder.
+
+  Args:
+    job: of its config, on any devices.
+    workdir: nothing in it is changed.
+
+  Raises:
+    FileNotFoundError: there is no checkpoint.
+    ValueError: the checkpoints are damaged.
+  """
   folder = pathlib.Path(workdir) / 'checkpoints'
   restored = None
   if folder.is_dir():  # Orbax would make it
     with Checkpoints(folder, every_steps=1, keep=10**6) as checkpoints:
-      restored = checkpoints.restore(build.init_state(job))
+      # Shapes are enough: nothing is compiled for an initial state.
+      restored = checkpoints.restore(
+        jax.eval_shape(lambda: build.init_state(job))
+      )
   if restored is None:
     raise FileNotFoundError(
-      f'{workdir} has no checkpoint: the run has not come to its first one, '
-      'every config.checkpoint.every_steps'
+      f'{workdir} has no checkpoint yet: the run writes one every '
+      f'{job.config.checkpoint.every_steps:,} steps'
     )
-  return job, restored[0]
+  return restored[0]
 
 
 def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:

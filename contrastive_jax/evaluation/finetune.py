@@ -25,7 +25,8 @@ from contrastive_jax.state import TrainState
 LEARNING_RATES = (0.05, 0.5)
 _EPOCHS = ((0.01, 60), (1.0, 30))  # up to this share of the labels
 _LEAST_STEPS = 300
-_HELD_OUT = 0.2  # of the labels, to choose the learning rate by
+# Of the labels, to choose the learning rate by: a fifth, or half of few.
+_HELD_OUT, _HELD_OUT_OF_FEW, _FEW = 0.2, 0.5, 5
 
 
 class FineTuned(NamedTuple):
@@ -75,7 +76,10 @@ def finetune(
     epochs = next(epochs for most, epochs in _EPOCHS if share <= most)
   chosen = LEARNING_RATES[0]
   if len(LEARNING_RATES) > 1:
-    kept, held = sources.hold_out(labels[ids], _HELD_OUT)
+    least = np.unique(labels[ids], return_counts=True)[1].min()
+    kept, held = sources.hold_out(
+      labels[ids], _HELD_OUT if least >= _FEW else _HELD_OUT_OF_FEW
+    )
     held_split = sources.subset(train, ids[held], 'held out')
     accuracy = []
     for rate in LEARNING_RATES:

@@ -1,0 +1,187 @@
+"""What the newest checkpoint of a run makes of some images."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import sklearn.decomposition
+import sklearn.manifold
+import threadpoolctl
+
+from contrastive_jax import build, preview, step
+from contrastive_jax.data import pipeline
+from contrastive_jax.data.sources import Split
+from contrastive_jax.evaluation import encoder, features
+from contrastive_jax.reporting.folder import Run
+
+# Images that are looked at, and the longest side of their pictures.
+_IMAGES = 2000
+_SIDE = 96
+# Dimensions that t-SNE starts from, and the fewest images it is drawn of.
+_DIMENSIONS = 50
+_FEWEST = 10
+
+
+class Learned(NamedTuple):
+  """The features of up to 2,000 images.
+
+  Attributes:
+    step: of the checkpoint.
+    split: its name, as 'digits test'.
+    unit: float32 [n, d], features of length 1.
+    labels: int32 [n], or None without labels.
+    class_names: of the labels.
+    images: uint8 [n, side, side, channels].
+  """
+
+  step: int
+  split: str
+  unit: np.ndarray
+  labels: np.ndarray | None
+  class_names: tuple[str, ...]
+  images: np.ndarray
+
+
+class Found(NamedTuple):
+  """What could be had of a run; `gaps` says why the rest could not."""
+
+  learned: Learned | None
+  sheet: preview.Sheet | None
+  causes: dict[str, str]  # of the objective, by verdict
+  gaps: tuple[str, ...]
+
+
+def look(run: Run) -> Found:
+  """Draws views of a run's images and computes features of others.
+
+  Args:
+    run: its data has to be where it was, its checkpoint is read only.
+
+  Returns:
+    All that can be had; a run may be damaged or at its beginning.
+  """
+  try:
+    job = build.build(
+      encoder.read_config(run.path), step.make_mesh(jax.local_devices()[:1])
+    )
+  except Exception as error:  # of any class: the report shows what there is
+    return Found(
+      None,
+      None,
+      {},
+      (f'No pictures: the run cannot be built again ({_first(error)}).',),
+    )
+  sheet, learned, gaps = None, None, []
+  try:
+    sheet = preview.sheet(job)
+  except Exception as error:
+    gaps.append(f'No augmented views: {_first(error)}.')
+  try:
+    learned = _learned(run, job)
+  except Exception as error:
+    gaps.append(f'No features: {_first(error)}.')
+  return Found(learned, sheet, job.objective.causes, tuple(gaps))
+
+
+def spectrum(learned: Learned) -> np.ndarray:
+  """Returns the singular values [min(n, d)] of the features less their mean.
+
+  They are relative to the largest one, which is first.
+  """
+  centred = learned.unit - learned.unit.mean(axis=0)
+  values = np.linalg.svd(centred.astype(np.float64), compute_uv=False)
+  return values / max(values[0], 1e-300)
+
+
+def maps(learned: Learned) -> tuple[np.ndarray, np.ndarray | None]:
+  """Returns two places in the plane of each image.
+
+  Args:
+    learned: of `look`.
+
+  Returns:
+    The first two principal components float32 [n, 2], and t-SNE [n, 2] of the
+    first 50; None where fewer than 10 images are no map or all are at a point.
+  """
+  n, d = learned.unit.shape
+  centred = learned.unit - learned.unit.mean(axis=0)
+  if min(n, d) < 2 or np.abs(centred).max() < 1e-6:
+    return np.zeros((n, 2), np.float32), None
+  components = sklearn.decomposition.PCA(
+    min(n, d, _DIMENSIONS), svd_solver='randomized', random_state=0
+  ).fit_transform(centred)
+  plane = components[:, :2]
+  if n < _FEWEST:
+    return plane, None
+  tsne = sklearn.manifold.TSNE(
+    perplexity=min(30.0, (n - 1) / 3),
+    # The usual start: the principal plane, small.
+    init=plane / plane[:, 0].std() * 1e-4,
+    max_iter=500,  # the picture of 1,000, in half of the time
+    random_state=0,
+  )
+  # Of so few points several threads take longer than one, and on a busy machine
+  # five times as long.
+  with threadpoolctl.threadpool_limits(1, 'openmp'):
+    return plane, tsne.fit_transform(components)
+
+
+def neighbours(
+  learned: Learned, queries: int = 8, k: int = 7
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Finds the images that the encoder takes for the most alike.
+
+  Args:
+    learned: of `look`.
+    queries: images to ask for, evenly spaced; fewer if there are fewer.
+    k: neighbours of each, itself not among them.
+
+  Returns:
+    Rows of the queries [q], of their neighbours [q, k], nearest first, and the
+    cosine similarities [q, k].
+  """
+  n = len(learned.unit)
+  k = min(k, n - 1)
+  rows = np.unique(np.linspace(0, n - 1, min(queries, n)).astype(int))
+  similarity = learned.unit[rows] @ learned.unit.T
+  similarity[np.arange(len(rows)), rows] = -np.inf
+  nearest = np.argsort(-similarity, axis=1, kind='stable')[:, :k]
+  return rows, nearest, np.take_along_axis(similarity, nearest, axis=1)
+
+
+def _learned(run: Run, job: build.Job) -> Learned:
+  state = encoder.restore(job, run.path)
+  split = job.source.test or job.source.train
+  found, labels, _ = encoder.encode(
+    job, encoder.frozen(job)(state), split, _IMAGES
+  )
+  features.check_finite(found, split.name)
+  norms = np.linalg.norm(found, axis=1, keepdims=True)
+  return Learned(
+    step=int(state.step),
+    split=split.name,
+    unit=found / np.maximum(norms, 1e-12),
+    labels=labels if split.num_classes and labels.min() >= 0 else None,
+    class_names=split.class_names or (),
+    images=_pictures(job, split),
+  )
+
+
+def _pictures(job: build.Job, split: Split) -> np.ndarray:
+  """The images that were encoded, not too large to be put on a page."""
+  data = job.config.data
+  batches = pipeline.eval_batches(
+    split,
+    image_size=min(job.run.image_size, _SIDE),
+    crop=data.eval_crop,
+    batch_size=256,
+    interpolation=data.interpolation,
+    limit=_IMAGES,
+  )
+  return np.concatenate([batch['image'][batch['mask']] for batch in batches])
+
+
+def _first(error: Exception) -> str:
+  """The first line of an error, without its full stop."""
+  lines = str(error).splitlines() or [repr(error)]
+  return lines[0][:500].rstrip('.')

@@ -1,0 +1,233 @@
+"""What a run came to, in words and numbers."""
+
+import math
+import re
+from typing import Any
+
+from contrastive_jax.reporting import folder
+from contrastive_jax.reporting.folder import Run
+
+_SIGNS = {'ok': '✓', 'collapsed': '✗', 'not finite': '✗'}
+# Of the table that compares runs: title, key, and whether more is better and
+# means the same for any objective.
+COLUMNS = (
+  ('objective', 'objective', False),
+  ('steps', 'steps', False),
+  ('loss', 'loss', False),
+  ('chance', 'chance_loss', False),
+  ('verdict', 'verdict', False),
+  ('kNN, %', 'knn_accuracy', True),
+  ('linear, %', 'linear_accuracy', True),
+  ('few labels, %', 'few_label_accuracy', True),
+  ('effective rank', 'feature_rank', False),
+  ('images/s', 'images_per_second', True),
+)
+
+
+def verdict(run: Run) -> str:
+  """Returns the verdict with a sign, for not everyone sees colours."""
+  found = folder.latest(run, 'verdict')
+  if found is None:
+    return '– not known yet'
+  return f'{_SIGNS.get(found, "!")} {found}'
+
+
+def summary(run: Run, causes: dict[str, str]) -> list[str]:
+  """Returns what was trained, on what, and what came of it.
+
+  Args:
+    run: whole or not.
+    causes: the objective's, by verdict.
+
+  Returns:
+    Paragraphs of plain text.
+  """
+  paragraphs = []
+  fields = folder.flat(run.config)
+  if fields:
+    paragraphs.append(_trained(run, fields))
+  if run.reports or run.summary:
+    paragraphs.append(_came_of_it(run, causes))
+  if sentence := _accuracy(run):
+    paragraphs.append(sentence)
+  return paragraphs
+
+
+def tiles(run: Run) -> list[tuple[str, str, str]]:
+  """Returns the few numbers that matter: title, value and a remark."""
+  loss, chance = (folder.latest(run, k) for k in ('loss', 'chance_loss'))
+  found = [('verdict', verdict(run), '')]
+  if loss is not None:
+    found.append(('loss', number(loss), f'chance {number(chance)}'))
+  for title, metric in (('linear probe', 'linear'), ('kNN', 'knn')):
+    values = accuracies(run, metric)
+    if 'trained encoder' in values:
+      others = (
+        f'{row.split()[0]} {percent(value)}'
+        for row, value in values.items()
+        if row != 'trained encoder'
+      )
+      found.append(
+        (title, f'{percent(values["trained encoder"])} %', ', '.join(others))
+      )
+  if (rank := folder.latest(run, 'feature_rank')) is not None:
+    found.append(('effective rank', f'{rank:.1f}', 'of the features'))
+  return found
+
+
+def accuracies(run: Run, metric: str) -> dict[str, float]:
+  """Returns an accuracy of each row of summary.json that has it.
+
+  Args:
+    run: with a summary or without.
+    metric: 'linear', or 'knn' for whichever k there is.
+
+  Returns:
+    Accuracy in [0, 1] by row, such as 'trained encoder'.
+  """
+  found = {}
+  for row, metrics in _rows(run).items():
+    for name, value in metrics.items():
+      fits = name.startswith('knn') if metric == 'knn' else name == metric
+      if fits and value is not None:
+        found[row] = value
+  return found
+
+
+def table(run: Run) -> tuple[list[str], list[list[str]]]:
+  """Returns header and rows of summary.json's comparison; none without it."""
+  rows = _rows(run)
+  names = list(dict.fromkeys(n for metrics in rows.values() for n in metrics))
+  body = [
+    [row]
+    + [
+      number(metrics.get(n)) if n == 'effective_rank' else percent(metrics[n])
+      for n in names
+    ]
+    for row, metrics in rows.items()
+  ]
+  return ['encoder', *map(_metric_title, names)], body
+
+
+def results(run: Run) -> tuple[list[str], list[list[str]]]:
+  """Returns header and rows of evaluation.json, with the intervals."""
+  header = 'protocol', 'setting', 'metric', 'value', 'interval', 'data'
+  body = []
+  for row in run.results:
+    show = percent if 'accuracy' in str(row.get('metric')) else number
+    unit = ', %' if show is percent else ''
+    low, high = row.get('low'), row.get('high')
+    interval = '–' if low is None else f'{show(low)} to {show(high)}'
+    examples = row.get('examples')
+    body.append(
+      [
+        str(row.get('protocol', '–')),
+        str(row.get('setting', '–')),
+        f'{row.get("metric", "–")}{unit}',
+        show(row.get('value')),
+        interval,
+        str(row.get('data', '–')),
+        f'{examples:,}' if isinstance(examples, int) else '–',
+      ]
+    )
+  return [*header, 'examples'], body
+
+
+def comparison(run: Run) -> dict[str, Any]:
+  """Returns the values of COLUMNS by key; None where they are not known."""
+  fields = folder.flat(run.config)
+  values = {
+    key: folder.latest(run, key)
+    for _, key, _ in COLUMNS
+    if key not in ('objective', 'steps', 'verdict')
+  }
+  return {
+    **values,
+    'objective': fields.get('objective.name'),
+    'data': fields.get('data.source'),
+    'steps': folder.steps_done(run),
+    'verdict': verdict(run),
+  }
+
+
+def number(value: Any) -> str:
+  """Returns a number to four places, a whole one as it is, or a dash."""
+  if value is None:
+    return '–'
+  if isinstance(value, bool | str):
+    return str(value)
+  if not math.isfinite(value):
+    return 'not finite'
+  if isinstance(value, int) or abs(value) >= 1000:
+    return f'{value:,.0f}'
+  return f'{value:.4g}'
+
+
+def percent(value: float | None) -> str:
+  """Returns an accuracy in per cent, without the sign."""
+  return '–' if value is None else f'{100 * value:.2f}'
+
+
+def _rows(run: Run) -> dict[str, dict[str, float | None]]:
+  return run.summary.get('rows') or {}
+
+
+def _metric_title(name: str) -> str:
+  if found := re.fullmatch(r'knn(\d+)_cos_t(.+)', name):
+    return f'kNN (k = {found[1]}, T = {found[2]}), %'
+  if found := re.fullmatch(r'linear_(\d+)_labels_a_class', name):
+    return f'linear, {found[1]} labels a class, %'
+  return {'linear': 'linear, %'}.get(name, name.replace('_', ' '))
+
+
+def _trained(run: Run, fields: dict[str, Any]) -> str:
+  size, channels = fields.get('run.image_size'), fields.get('run.channels')
+  classes = fields.get('run.num_classes')
+  batch = fields.get('batch_size')
+  done, total = folder.steps_done(run), folder.total_steps(run)
+  images = number(fields.get('run.num_examples'))
+  steps = f'{done:,}' + ('' if total is None else f' of {total:,}')
+  epochs = folder.latest(run, 'epoch')
+  return (
+    f'{fields.get("objective.name")} trained a {fields.get("encoder.name")} of '
+    f'width {fields.get("encoder.width")} on {fields.get("data.source")}: '
+    f'{images} images of {size} × {size} × {channels} pixels, '
+    + ('without labels' if classes is None else f'{classes} classes')
+    + f'. It has done {steps} steps of {batch} images'
+    + ('' if epochs is None else f', {epochs:.1f} epochs')
+    + f', with seed {fields.get("seed")}.'
+  )
+
+
+def _came_of_it(run: Run, causes: dict[str, str]) -> str:
+  loss, chance = (folder.latest(run, k) for k in ('loss', 'chance_loss'))
+  found = folder.latest(run, 'verdict')
+  sentence = (
+    f'The loss is {number(loss)}; an encoder that knows nothing has '
+    f'{number(chance)}. '
+  )
+  if found == 'ok':
+    return sentence + 'The embedding is spread out: no sign of a collapse.'
+  sentence += f'The verdict is “{found or "not known yet"}”.'
+  return sentence + (
+    f' Likely causes: {causes[found]}' if found in causes else ''
+  )
+
+
+def _accuracy(run: Run) -> str:
+  values = accuracies(run, 'linear')
+  trained = values.pop('trained encoder', None)
+  if trained is None:
+    return ''
+  held_out = folder.flat(run.config).get('data.held_out')
+  images = 'held-out' if held_out else 'test'
+  names = {'untrained encoder': 'the untrained encoder'}
+  parts = [
+    f'{abs(100 * (trained - value)):.1f} points '
+    f'{"more" if trained >= value else "less"} than {names.get(row, row)}'
+    for row, value in values.items()
+  ]
+  return (
+    f'A linear probe on its frozen features is right for {100 * trained:.1f} % '
+    f'of the {images} images' + (f': {", and ".join(parts)}.' if parts else '.')
+  )

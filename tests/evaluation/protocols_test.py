@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import sklearn.datasets
+import sklearn.linear_model
+
+from contrastive_jax.evaluation import papers, protocols
+
+
+def digits():
+  """Real data, seconds to fit: 300 training and 200 test digits, as pixels."""
+  data, target = sklearn.datasets.load_digits(return_X_y=True)
+  data = (data / 16).astype(np.float32)
+  return data[:300], target[:300], data[300:500], target[300:500]
+
+
+def test_knn_chooses_by_leaving_one_out(monkeypatch):
+  monkeypatch.setattr(protocols, 'KNN_NEIGHBOURS', (1, 5, 50))
+  monkeypatch.setattr(protocols, 'KNN_TEMPERATURES', (0.07, 0.5))
+  x, y, queries, _ = digits()
+  x[7] = x[3]  # a copy may not be taken for the example itself
+  found = protocols.predict('knn', x, y, queries, num_classes=10)
+  unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+  similarity = unit @ unit.T
+  np.fill_diagonal(similarity, -np.inf)
+  accuracy = {}
+  for k in (1, 5, 50):
+    for t in (0.07, 0.5):
+      near = np.argsort(-similarity, axis=1, kind='stable')[:, :k]
+      votes = np.zeros((len(x), 10))
+      for i, row in enumerate(near):
+        np.add.at(votes[i], y[row], np.exp(similarity[i, row] / t))
+      accuracy[f'k={k}, T={t:g}'] = np.mean(votes.argmax(1) == y)
+  assert [p.setting for p in found] == list(accuracy)
+  (chosen,) = (p.setting for p in found if p.headline)
+  assert accuracy[chosen] == max(accuracy.values())
+
+
+def test_lbfgs_is_scikit_learns():
+  x, y, test_x, test_y = digits()
+  (found,) = protocols.predict('linear_lbfgs', x, y, test_x, num_classes=10)
+  strength = float(found.setting.removeprefix('C='))
+  assert strength in protocols.LBFGS_STRENGTHS
+  std = np.where(x.std(0) > 1e-5 * x.std(0).max(), x.std(0), 1)
+  model = sklearn.linear_model.LogisticRegression(C=strength, max_iter=300)
+  model.fit((x - x.mean(0)) / std, y)
+  expected = model.predict((test_x - x.mean(0)) / std)
+  np.testing.assert_array_equal(found.predicted, expected)
+  assert np.mean(found.predicted == test_y) > 0.85
+
+
+@pytest.mark.parametrize('name', ['simclr', 'simsiam'])
+def test_probes_of_papers_against_a_loop(name):
+  x, y, test_x, _ = digits()
+  recipe = papers.RECIPES[name]._replace(epochs=10, init_std=0.0)
+  found = papers.predict(recipe, x, y, test_x, num_classes=10)
+  # Fewer examples than a batch: every epoch is one step of all of them.
+  w, b = np.zeros((64, 10)), np.zeros(10)
+  trace = [np.zeros_like(w), np.zeros_like(b)]
+  for step in range(10):
+    logits = x @ w + b
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p = p / p.sum(1, keepdims=True) - np.eye(10)[y]
+    gradients = [x.T @ p / len(x), p.mean(0)]
+    rate = (
+      recipe.learning_rate * 300 / 256 * 0.5 * (1 + np.cos(step * np.pi / 10))
+    )
+    for i, (v, g) in enumerate(zip((w, b), gradients, strict=True)):
+      g = g + recipe.weight_decay * v
+      if recipe.larc and np.linalg.norm(v) > 0:
+        g = g * 0.001 * np.linalg.norm(v) / np.linalg.norm(g)
+      trace[i] = g + 0.9 * trace[i]
+      v -= rate * (g + 0.9 * trace[i] if recipe.nesterov else trace[i])
+  expected = (test_x @ w + b).argmax(1)
+  assert np.mean(found == expected) > 0.99  # but for ties of rounding
+
+
+def test_few_labels_are_five_disjoint_subsets():
+  x, y, test_x, _ = digits()
+  found = protocols.predict(
+    'linear_few', x, y, test_x, num_classes=10, epochs=5, labels_per_class=3
+  )
+  assert len(found) == 5
+  assert len({p.predicted.tobytes() for p in found}) == 5
+
+
+def test_interval_is_the_bootstraps():
+  rng = np.random.default_rng(0)
+  labels = np.zeros(400, int)
+  predicted = (rng.random(400) < 0.2).astype(int)
+  value, low, high = protocols.interval(predicted, labels)
+  resampled = rng.integers(0, 400, (20_000, 400))
+  accuracies = np.mean(predicted[resampled] == 0, axis=1)
+  assert value == np.mean(predicted == 0)
+  np.testing.assert_allclose(
+    (low, high), np.quantile(accuracies, [0.025, 0.975]), atol=1.5 / 400
+  )
+  assert protocols.interval(labels, labels) == (1.0, 1.0, 1.0)
+
+
+def test_unknown_protocol_names_those_there_are():
+  x, y, test_x, _ = digits()
+  with pytest.raises(ValueError, match="unknown protocol 'linear_x'.*knn, lin"):
+    protocols.predict('linear_x', x, y, test_x, num_classes=10)

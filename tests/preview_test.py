@@ -1,0 +1,139 @@
+"""What the preview shows is what the step trains on."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from contrastive_jax import build, preview, step
+from contrastive_jax.data import sources
+from contrastive_jax.data.decode import tf
+from contrastive_jax.state import TrainState
+from tests import tiny
+
+# ml_collections loads a config file as it did before Python 3.12.
+_LOADING = 'ignore:the load_module.. method is deprecated:DeprecationWarning'
+
+
+def _job(**augment):
+  config = tiny.get_config()
+  config.batch_size = 32
+  config.augment.update(augment)
+  return build.build(config)
+
+
+def test_views_are_those_of_the_training_step():
+  job = _job(local_crops=1, local_size=6, crop_scale=(0.2, 1.0))
+  job.config.data.mean, job.config.data.std = (0.3,), (0.2,)
+
+  def spy(params, model_state, batch, **_):
+    return params['w'] * 0.0, (model_state, {}, batch['views'])
+
+  gradient_fn = step.make_gradient_fn(
+    job.objective._replace(loss=spy), job.config
+  )
+  params = {'w': jnp.zeros(())}
+  state = TrainState(
+    jnp.zeros((), jnp.int32), params, {}, (), jax.random.key(0)
+  )
+  batch = build.first_batch(job)
+  _, seen = step.mapped(gradient_fn, job.mesh)(state, batch)
+  sheet = preview.sheet(job)
+  assert sheet.titles == ('view 1', 'view 2', 'local crop 1')
+  for shown, fed in zip(sheet.views, seen, strict=True):
+    fed = np.asarray(fed) * 0.2 + 0.3
+    np.testing.assert_allclose(shown[: len(fed)], fed, atol=0.5 / 255)
+  source = job.source.train.images[batch['id']]
+  np.testing.assert_array_equal(np.stack(sheet.images[: len(source)]), source)
+
+
+def test_a_stream_without_labels_shows_the_views_of_its_first_images():
+  job = _job()
+  images = job.source.train.images[:12]
+  encoded = []
+  for image in images:
+    PIL.Image.fromarray(image[..., 0]).save(file := io.BytesIO(), 'PNG')
+    encoded.append(file.getvalue())
+
+  def stream(order, cycle):
+    del order, cycle
+    rows = (np.arange(12, dtype=np.int32), encoded, np.full(12, -1, np.int32))
+    return tf.data.Dataset.from_tensor_slices(rows)
+
+  kept = sources.from_arrays('kept', images, None, None)
+  streamed = sources.Split('streamed', 12, 1, stream=stream, shards=1)
+  here, there = (
+    preview.sheet(job._replace(source=job.source._replace(train=split)))
+    for split in (kept, streamed)
+  )
+  np.testing.assert_array_equal(np.stack(here.images), np.stack(there.images))
+  for a, b in zip(here.views, there.views, strict=True):
+    # Two ways to resize, which round differently; the jitter amplifies it.
+    np.testing.assert_allclose(a, b, atol=0.02)
+
+
+def _sheet(*views: np.ndarray) -> preview.Sheet:
+  titles = ('view 1', 'view 2', 'local crop 1')
+  return preview.Sheet([np.zeros((4, 4, 3), np.uint8)] * 20, views, titles, ())
+
+
+def test_notes_on_flat_and_on_equal_views():
+  rng = np.random.default_rng(0)
+  a, b, local = rng.uniform(size=(3, 20, 4, 4, 3))
+  assert preview.notes(_sheet(a, b, local)) == []
+  # One colour is nothing to see, though its channels differ.
+  flat = local.copy()
+  flat[:3] = [0.2, 0.5, 0.9]
+  (note,) = preview.notes(_sheet(a, b, flat))
+  assert note.startswith('3 of 20 images are nearly constant in local crop 1')
+  assert 'below 2 % of their range; of the images as they are, 20)' in note
+  b[:3] = a[:3] + 0.01
+  (note,) = preview.notes(_sheet(a, b, local))
+  assert note.startswith('view 1 and view 2 of 3 of 20 images are nearly the')
+  b[2] = local[2]  # 2 of 20 are not many
+  assert preview.notes(_sheet(a, b, local)) == []
+
+
+@pytest.mark.filterwarnings(_LOADING)
+def test_the_command_draws_a_sheet(tmp_path, capsys):
+  output = tmp_path / 'preview.png'
+  # A whole image, seen twice, is nothing to learn from.
+  arguments = (
+    '--config.augment.crop_scale=(1.0,1.0)',
+    '--config.augment.crop_ratio=(1.0,1.0)',
+    '--config.augment.flip=0.0',
+    '--config.augment.jitter=0.0',
+    '--config.augment.blur=(0.0,0.0)',
+    f'--output={output}',
+  )
+  preview.main(['preview', '--config=tests/tiny.py', *arguments, '--images=3'])
+  printed = capsys.readouterr().out
+  assert 'note: view 1 and view 2 of 64 of 64 images are nearly the' in printed
+  assert '3 images in 2 views each' in printed
+  with PIL.Image.open(output) as image:
+    assert min(image.size) > 300
+    assert np.asarray(image.convert('L')).std() > 20
+
+
+@pytest.mark.filterwarnings(_LOADING)
+@pytest.mark.parametrize(
+  'arguments, sentence',
+  [
+    (('--config=tests/nix.py',), 'there is no config file tests/nix.py'),
+    (
+      ('--config=tests/tiny.py', '--config.objektive.temperature=1'),
+      'unknown config key: objektive',
+    ),
+    (('--config=tests/tiny.py', '--imagse=3'), 'imagse'),
+    (('--config=tests/tiny.py', '--images=65'), 'it must be from 1 to 64'),
+    (('--config=tests/tiny.py:folder:/nix',), 'there is no folder /nix'),
+  ],
+)
+def test_what_is_wrong_is_one_sentence(arguments, sentence):
+  with pytest.raises(SystemExit, match=sentence) as stopped:
+    preview.main(['preview', *arguments])
+  assert str(stopped.value).startswith('error: ')
+  assert '\n' not in str(stopped.value)
