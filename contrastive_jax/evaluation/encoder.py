@@ -60,7 +60,7 @@ def restore(job: build.Job, workdir: str | pathlib.Path) -> TrainState:
       )
   if restored is None:
     raise FileNotFoundError(
-      f'{workdir} has no checkpoint yet: the run writes one every '
+      f'there is no checkpoint yet in {workdir}: the run writes one every '
       f'{job.config.checkpoint.every_steps:,} steps'
     )
   return restored[0]
