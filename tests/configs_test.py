@@ -91,6 +91,7 @@ def test_the_imagenet_recipe_takes_two_steps_on_photographs(tmp_path):
       f'--workdir={workdir}',
       '--config.batch_size=4',
       '--config.steps=2',
+      '--config.evaluation.baselines=false',  # it compiles long enough
       '--cpu_devices=1',
     ],
     cwd=ROOT,

@@ -21,3 +21,19 @@ jax.config.update('jax_num_cpu_devices', 8)
 _CACHE = pathlib.Path(tempfile.gettempdir()) / 'contrastive_jax_test_cache'
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+# First, so that no worker is left alone with one of them at the end.
+_LONGEST = (
+  'configs_test',
+  'notebooks_test',
+  'contract_test',
+  'train_test',
+  'collapse_test',
+  'processes_test',
+  'sweep_test',
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the longest modules first."""
+  items.sort(key=lambda item: item.path.stem not in _LONGEST)
