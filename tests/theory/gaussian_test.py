@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation, and the studies of experiments/theory."""
+"""Noise-contrastive estimation, and the studies whose truth is known."""
 
 import math
 
