@@ -1,0 +1,116 @@
+"""Forty linear heads at once, and nearest neighbours, beside scikit-learn.
+
+  python -m experiments.benchmarks.probe
+
+60,000 features of 512 dimensions in 10 classes, and 10,000 queries: made so
+that a linear classifier gets most but not all of them right. Ours chooses among
+40 pairs of learning rate and weight decay and fits the best again; scikit-learn
+fits one logistic regression with its defaults. The neighbours (k = 20, cosine)
+are exact on all sides; PyTorch's matrix product and topk take part if it is
+installed. One run each: they take long, and differ by more than the noise.
+"""
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import sklearn.linear_model
+import sklearn.neighbors
+import sklearn.preprocessing
+
+from contrastive_jax.evaluation import knn, linear
+
+BANK, QUERIES, DIM, CLASSES, K = 60_000, 10_000, 512, 10, 20
+RATES = (0.3, 1.0, 3.0, 5.0, 10.0)
+DECAYS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
+
+
+def data() -> tuple[np.ndarray, ...]:
+  """Returns features and labels of bank and queries."""
+  rng = np.random.default_rng(0)
+  means = rng.normal(size=(CLASSES, DIM))
+  # Few large directions and many small ones, as features have them.
+  scale = 4.0 * np.arange(1, DIM + 1) ** -0.5
+  labels = rng.integers(0, CLASSES, BANK + QUERIES)
+  noise = rng.normal(size=(BANK + QUERIES, DIM))
+  x = ((0.12 * means[labels] + noise) * scale).astype(np.float32)
+  return x[:BANK], labels[:BANK], x[BANK:], labels[BANK:]
+
+
+def timed(name: str, fn: Callable[[], Any]) -> tuple[Any, float]:
+  """Prints and returns the seconds that a call takes, and what it returns."""
+  began = time.perf_counter()
+  result = fn()
+  seconds = time.perf_counter() - began
+  print(f'{name}: {seconds:.1f} s', flush=True)
+  return result, seconds
+
+
+def main() -> None:
+  """Prints times, ratios, and what each gets right."""
+  x, y, queries, truth = data()
+  heads = len(RATES) * len(DECAYS)
+  probe, ours = timed(
+    f'{heads} heads and the best once more, compilation included',
+    lambda: linear.fit_probe(
+      x, y, num_classes=CLASSES, learning_rates=RATES, weight_decays=DECAYS
+    ),
+  )
+  scaler = sklearn.preprocessing.StandardScaler().fit(x)
+  model, theirs = timed(
+    'scikit-learn, one head',
+    lambda: sklearn.linear_model.LogisticRegression(max_iter=1000).fit(
+      scaler.transform(x), y
+    ),
+  )
+  print(
+    f'accuracy {np.mean(probe.predict(queries) == truth):.4f}, scikit-learn '
+    f'{model.score(scaler.transform(queries), truth):.4f}; time a head: ratio '
+    f'{theirs / (ours / (heads + 1)):.1f}, all together: {theirs / ours:.2f}'
+  )
+
+  knn.nearest(x[: 2 * K], queries[:K], k=K)  # the backend starts
+  (_, index), ours = timed(
+    f'{QUERIES:,} queries, {K} neighbours of {BANK:,}, compilation included',
+    lambda: knn.nearest(x, queries, k=K),
+  )
+  reference, theirs = timed(
+    'scikit-learn, brute force',
+    lambda: (
+      sklearn.neighbors.NearestNeighbors(
+        n_neighbors=K, algorithm='brute', metric='cosine'
+      )
+      .fit(x)
+      .kneighbors(queries, return_distance=False)
+    ),
+  )
+  print(f'{_shared(index, reference)}; ratio {theirs / ours:.2f}')
+  if importlib.util.find_spec('torch') is None:
+    print('PyTorch is not installed')
+    return
+  import torch
+
+  def by_torch():
+    bank, asked = (
+      torch.nn.functional.normalize(torch.from_numpy(a)) for a in (x, queries)
+    )
+    return torch.cat(
+      [(part @ bank.T).topk(K).indices for part in asked.split(1024)]
+    ).numpy()
+
+  reference, theirs = timed('PyTorch', by_torch)
+  print(f'{_shared(index, reference)}; ratio {theirs / ours:.2f}')
+
+
+def _shared(ours: np.ndarray, theirs: np.ndarray) -> str:
+  same = np.mean(np.sort(ours, axis=1) == np.sort(theirs, axis=1))
+  return f'{100 * same:.2f} % the same neighbours'
+
+
+if __name__ == '__main__':
+  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  main()

@@ -1,0 +1,87 @@
+"""Images at hand, and what makes features of them."""
+
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from contrastive_jax import build
+from contrastive_jax.data import pipeline, sources
+from contrastive_jax.data.sources import Split
+from contrastive_jax.evaluation import encoder, features
+from experiments.theory import changes
+
+# Raw pixels of larger images are compared at this size.
+_PIXELS_SIZE = 32
+
+# uint8 [n, side, side, channels] to features [n, D].
+Represent = Callable[[np.ndarray], np.ndarray]
+
+
+def by_name(job: build.Job, workdir: pathlib.Path) -> dict[str, Represent]:
+  """Returns what makes features of images, by the name of the representation.
+
+  Args:
+    job: of the work folder.
+    workdir: with a checkpoint.
+
+  Raises:
+    FileNotFoundError: there is no checkpoint.
+  """
+  trained = encoder.restore(job, workdir)
+  size = job.config.evaluation.batch_size
+  size = -(-size // job.mesh.size) * job.mesh.size
+  make = encoder.frozen(job)
+
+  def features_of(state) -> Represent:
+    encode = make(state)
+    return lambda images: features.extract(
+      encode, _batches(images, size), mesh=job.mesh
+    )[0]
+
+  def pixels(images):
+    side = images.shape[1]
+    if side > _PIXELS_SIZE:
+      boxes = np.tile([0, 0, side, side], (len(images), 1)).astype(np.int32)
+      images = changes.resized(images, boxes, _PIXELS_SIZE, 'bilinear')
+    return images.reshape(len(images), -1) / np.float32(255)
+
+  return {
+    'raw pixels': pixels,
+    'untrained encoder': features_of(build.untrained_state(job)),
+    'trained encoder': features_of(trained),
+  }
+
+
+def sample(job: build.Job, split: Split, limit: int) -> np.ndarray:
+  """Returns images of a split as evaluation sees them, at random ones of many.
+
+  Args:
+    job: says how they are seen.
+    split: of its source.
+    limit: of their number.
+
+  Returns:
+    uint8 [n, side, side, channels].
+  """
+  if split.size > limit:
+    ids = np.random.default_rng(0).permutation(split.size)[:limit]
+    split = sources.subset(split, np.sort(ids), f'{limit} of them')
+  data = job.config.data
+  batches = pipeline.eval_batches(
+    split,
+    image_size=job.run.image_size,
+    crop=data.eval_crop,
+    batch_size=job.config.evaluation.batch_size,
+    interpolation=data.interpolation,
+  )
+  return np.concatenate([batch['image'][batch['mask']] for batch in batches])
+
+
+def _batches(images: np.ndarray, size: int) -> Iterator[features.Batch]:
+  """Batches of one size: the last is filled up."""
+  for start in range(0, len(images), size):
+    rows = np.arange(start, start + size)
+    mask = rows < len(images)
+    ids = np.where(mask, rows, 0).astype(np.int32)
+    yield {'image': images[ids], 'id': ids, 'label': ids, 'mask': mask}
