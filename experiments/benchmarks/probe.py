@@ -10,6 +10,7 @@ are exact on all sides; PyTorch's matrix product and topk take part if it is
 installed. One run each: they take long, and differ by more than the noise.
 """
 
+import importlib
 import importlib.util
 import os
 import time
@@ -92,7 +93,7 @@ def main() -> None:
   if importlib.util.find_spec('torch') is None:
     print('PyTorch is not installed')
     return
-  import torch
+  torch: Any = importlib.import_module('torch')
 
   def by_torch():
     bank, asked = (
