@@ -6,6 +6,7 @@ follow from them in code, and are printed as the sum that they came from.
 """
 
 import difflib
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import ml_collections
@@ -158,7 +159,7 @@ def check_keys(config: Config) -> None:
   Raises:
     ValueError: an unknown key, with the nearest known one.
   """
-  known, found = set(_keys(base())), set(_keys(config))
+  known, found = set(flat(base().to_dict())), set(flat(config.to_dict()))
   for key in sorted(found - known):
     if not key.startswith('objective.'):
       raise ValueError(unknown_key(key, known))
@@ -172,12 +173,17 @@ def unknown_key(key: str, known: set[str]) -> str:
   return f'unknown config key {key!r}; did you mean {near[0]!r}?'
 
 
-def _keys(config: Config, prefix: str = '') -> list[str]:
-  keys = []
-  for key in config:
-    value = config[key]
-    if isinstance(value, ml_collections.ConfigDict):
-      keys += _keys(value, f'{prefix}{key}.')
+def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns {'a.b': 1} of {'a': {'b': 1}}.
+
+  Args:
+    tree: nested dicts, such as `config.to_dict()` or a config.json.
+    prefix: of all names.
+  """
+  fields = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      fields.update(flat(value, f'{prefix}{key}.'))
     else:
-      keys.append(f'{prefix}{key}')
-  return keys
+      fields[f'{prefix}{key}'] = value
+  return fields

@@ -19,6 +19,7 @@ import numpy as np
 
 from contrastive_jax import preview
 from contrastive_jax.checkpoint import atomic_write
+from contrastive_jax.config import flat
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.reporting import figures, folder, learned, page, words
 from contrastive_jax.reporting.folder import Run
@@ -154,7 +155,7 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
     'compared; the effective rank tells of collapse, and more of it is not '
     'always better.'
   )
-  configs = [folder.flat(run.config) for run in runs]
+  configs = [flat(run.config) for run in runs]
   keys = sorted({key for config in configs for key in config})
   differing = [
     [key, *(str(config.get(key, '–')) for config in configs)]
@@ -305,7 +306,7 @@ def _views(sheet: preview.Sheet) -> list[str]:
 def _config(run: Run) -> list[str]:
   if not run.config:
     return []
-  rows = [[k, _plain(v)] for k, v in sorted(folder.flat(run.config).items())]
+  rows = [[k, _plain(v)] for k, v in sorted(flat(run.config).items())]
   return [
     page.element('h2', 'Config'),
     page.group(

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 
 from contrastive_jax import build, progress
 from contrastive_jax.checkpoint import atomic_write
+from contrastive_jax.config import flat
 
 # Config fields that may change when a run is continued: none of them changes
 # what is learned.
@@ -50,13 +51,13 @@ def write_config(job: build.Job, workdir: pathlib.Path) -> None:
   config['run'] = job.run._asdict()
   if any((workdir / 'checkpoints').glob('*')):
     try:
-      before = _flat(json.loads(path.read_text()))
+      before = flat(json.loads(path.read_text()))
     except (OSError, ValueError, AttributeError) as error:
       raise ValueError(
         f'{path} is missing or damaged ({error}), but there are checkpoints: '
         'use another --workdir'
       ) from error
-    now = _flat(config)
+    now = flat(config)
     # A field that only one of them has came with another version.
     for key in sorted(now.keys() & before.keys()):
       if key.split('.')[0] not in _FREE_FIELDS and before[key] != now[key]:
@@ -147,14 +148,3 @@ class Records:
   def close(self) -> None:
     """Waits until all is on disk."""
     self._writer.close()
-
-
-def _flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """{'a': {'b': 1}} to {'a.b': 1}."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat.update(_flat(value, f'{prefix}{key}.'))
-    else:
-      flat[f'{prefix}{key}'] = value
-  return flat

@@ -167,6 +167,17 @@ def check_finite(features: np.ndarray, name: str) -> None:
     )
 
 
+def power_of_two(n: int) -> int:
+  """Returns the least power of two that is not below n.
+
+  Sizes that are rounded up to it do not each compile a function.
+
+  Args:
+    n: at least 1.
+  """
+  return 1 << (n - 1).bit_length()
+
+
 def _collect(computed: Iterable[tuple[Any, Batch]]) -> Rows:
   """Fetches (features, batch) pairs, drops padding, gathers and sorts."""
   rows: list[Rows] = []

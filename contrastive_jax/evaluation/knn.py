@@ -175,8 +175,10 @@ def nearest(
 
   # Powers of two: sizes that vary do not each compile a function. Rows a device
   # are the same for any number of devices, and so is the rounding.
-  chunk = min(chunk, _power_of_two(len(query_features))) * len(devices)
-  block = min(_BLOCK, _power_of_two(total))
+  chunk = min(chunk, features_lib.power_of_two(len(query_features))) * len(
+    devices
+  )
+  block = min(_BLOCK, features_lib.power_of_two(total))
   queries = [
     _unit(jax.device_put(_rows(query_features, start, chunk), split))
     for start in range(0, len(query_features), chunk)
@@ -269,7 +271,3 @@ def _rows(array: np.ndarray, start: int, size: int) -> np.ndarray:
   """Returns array[start : start + size], with rows of zeros up to size."""
   piece = np.asarray(array[start : start + size])
   return np.pad(piece, [(0, size - len(piece)), (0, 0)])
-
-
-def _power_of_two(n: int) -> int:
-  return 1 << (n - 1).bit_length()

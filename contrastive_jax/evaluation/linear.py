@@ -184,8 +184,8 @@ def fit_probe(
   decays = np.array([w * curvature for _, w in pairs], np.float32)
   held_out = _held_out(labels, validation_share, rng)
   # The number of rows is rounded up, so that few sizes are ever compiled.
-  batch = min(batch_size, _power_of_two(len(labels)))
-  rounding = max(batch, _power_of_two(len(labels)) // 16)
+  batch = min(batch_size, features_lib.power_of_two(len(labels)))
+  rounding = max(batch, features_lib.power_of_two(len(labels)) // 16)
   rows = -(-len(labels) // rounding) * rounding
   epochs = max(epochs, -(-_LEAST_STEPS * batch // rows))
   inputs = jnp.asarray(_padded(inputs, rows))
@@ -384,7 +384,3 @@ def _largest_eigenvalue(x: np.ndarray, rng: np.random.Generator) -> float:
 
 def _padded(array: np.ndarray, rows: int) -> np.ndarray:
   return np.pad(array, [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1))
-
-
-def _power_of_two(n: int) -> int:
-  return 1 << (n - 1).bit_length()

@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from contrastive_jax.config import flat
+
 
 class Run(NamedTuple):
   """What a work folder holds; empty where it does not.
@@ -111,17 +113,6 @@ def series(run: Run, key: str) -> tuple[list[int], list[float]]:
     if isinstance(report.get(key), int | float) and math.isfinite(report[key])
   ]
   return [step for step, _ in found], [value for _, value in found]
-
-
-def flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Returns {'a.b': 1} of {'a': {'b': 1}}."""
-  fields = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      fields.update(flat(value, f'{prefix}{key}.'))
-    else:
-      fields[f'{prefix}{key}'] = value
-  return fields
 
 
 def _flat_value(run: Run, key: str) -> Any:

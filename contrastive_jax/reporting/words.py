@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any
 
+from contrastive_jax.config import flat
 from contrastive_jax.reporting import folder
 from contrastive_jax.reporting.folder import Run
 
@@ -43,7 +44,7 @@ def summary(run: Run, causes: dict[str, str]) -> list[str]:
     Paragraphs of plain text.
   """
   paragraphs = []
-  fields = folder.flat(run.config)
+  fields = flat(run.config)
   if fields:
     paragraphs.append(_trained(run, fields))
   if run.reports or run.summary:
@@ -135,7 +136,7 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
 
 def comparison(run: Run) -> dict[str, Any]:
   """Returns the values of COLUMNS by key; None where they are not known."""
-  fields = folder.flat(run.config)
+  fields = flat(run.config)
   values = {
     key: folder.latest(run, key)
     for _, key, _ in COLUMNS
@@ -219,7 +220,7 @@ def _accuracy(run: Run) -> str:
   trained = values.pop('trained encoder', None)
   if trained is None:
     return ''
-  held_out = folder.flat(run.config).get('data.held_out')
+  held_out = flat(run.config).get('data.held_out')
   images = 'held-out' if held_out else 'test'
   names = {'untrained encoder': 'the untrained encoder'}
   parts = [

@@ -8,7 +8,7 @@ import runpy
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from contrastive_jax.config import Config, unknown_key
+from contrastive_jax.config import Config, flat, unknown_key
 from contrastive_jax.sweeping import Overrides
 
 # Share of the training split that scores a point, unless the config has one.
@@ -153,17 +153,6 @@ def setting_text(setting: Overrides) -> str:
     for field, value in setting.items()
   ]
   return ', '.join(parts) or 'the config as it is'
-
-
-def flat(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Returns {'a.b': 1} for {'a': {'b': 1}}."""
-  found = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      found.update(flat(value, f'{prefix}{key}.'))
-    else:
-      found[f'{prefix}{key}'] = value
-  return found
 
 
 def _overridden(base: Config, override: Overrides, given: Overrides) -> Config:

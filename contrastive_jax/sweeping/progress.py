@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, flat
 from contrastive_jax.sweeping import Overrides
-from contrastive_jax.sweeping.plan import Point, flat, setting_text
+from contrastive_jax.sweeping.plan import Point, setting_text
 
 # Config fields that may change when a sweep is continued: they change neither
 # what is learned nor how it is measured.
