@@ -13,6 +13,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from contrastive_jax import command_line
+
 _DEFAULT_CONFIG = (
   pathlib.Path(__file__).parents[1] / 'configs' / 'simclr_small.py'
 )
@@ -95,22 +97,11 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; what is wrong with it is said in one sentence."""
   if not any(re.match(r'--?config(=|$)', argument) for argument in argv):
     argv = [argv[0], f'--config={_DEFAULT_CONFIG}', *argv[1:]]
-  try:
+  with command_line.said_in_a_sentence():
     rest = flags.FLAGS(argv)
     # A file that could not be loaded fails at its first use, not before.
     _CONFIG.value.get('seed')
-    return rest
-  except AttributeError as error:
-    # ml_collections knows the nearest key; it quotes itself twice.
-    if 'Did you mean' not in str(error):
-      raise  # of the config file itself
-    sentence = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
-    sys.exit(f'error: unknown config key: {sentence}')
-  except OSError as error:
-    path = str(error).partition('directory: ')[2].replace("'", '')
-    sys.exit(f'error: there is no config file {path}' if path else f'{error}')
-  except (flags.Error, TypeError) as error:
-    sys.exit(f'error: {error}')
+  return rest
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from absl import flags
 from matplotlib.figure import Figure
 from ml_collections import config_flags
 
-from contrastive_jax import build, step
+from contrastive_jax import build, command_line, step
 from contrastive_jax.config import Config
 from contrastive_jax.data import augment, decode
 from contrastive_jax.data.sources import Split
@@ -212,23 +212,13 @@ def _read_config(arguments: list[str]) -> Config:
   config_flags.DEFINE_config_file(
     'config', None, flag_values=values, sys_argv=arguments, lock_config=True
   )
-  try:
-    if rest := values(arguments)[1:]:
-      sys.exit(f'error: unexpected argument {rest[0]!r}')
+  with command_line.said_in_a_sentence():
+    rest = values(arguments)[1:]
     # A file that could not be loaded fails at its first use, not before.
     values.config.get('seed')
-    return values.config
-  except (AttributeError, KeyError) as error:
-    # ml_collections knows the nearest key; it quotes itself twice.
-    if 'Did you mean' not in str(error):
-      raise  # of the config file itself
-    sentence = str(error).replace('\\n', ' ').replace('\\', '').replace("'", '')
-    sys.exit(f'error: unknown config key: {sentence}')
-  except OSError as error:
-    path = str(error).partition('directory: ')[2].replace("'", '')
-    sys.exit(f'error: there is no config file {path}' if path else f'{error}')
-  except (flags.Error, TypeError) as error:
-    sys.exit(f'error: {error}')
+  if rest:
+    sys.exit(f'error: unexpected argument {rest[0]!r}')
+  return values.config
 
 
 def _random_access(split: Split) -> Split:

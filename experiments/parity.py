@@ -105,16 +105,6 @@ def errors(config: Config) -> list[float]:
   ]
 
 
-def tiny_configs() -> dict[str, Config]:
-  """Returns every configs/*_small.py, made smaller still."""
-  found = {name: small_configs.load(name) for name in small_configs.NAMES}
-  for config in found.values():
-    config.encoder.name = '_tiny'
-    config.encoder.width = 8
-    config.batch_size = 64
-  return found
-
-
 def main(configs: dict[str, Config]) -> None:
   """Prints a line a config, in Markdown."""
   head = [f'{mapping}, {devices}' for mapping, devices in COLUMNS]
@@ -132,7 +122,7 @@ if __name__ == '__main__':
   every = flags.DEFINE_bool('all', False, 'Every configs/*_small.py.')
   app.run(
     lambda argv: main(
-      tiny_configs()
+      {name: small_configs.tiny(name) for name in small_configs.NAMES}
       if every.value
       else {holder.value.objective.name: holder.value}
     )

@@ -247,6 +247,7 @@ def test_checkpoints_of_an_unknown_run_are_not_adopted(tmp_path):
   ('argument', 'sentence'),
   [
     ('--config.batchsize=3', 'Did you mean "batch_size"'),
+    ('--config.objektive.x=1', 'Did you mean "objective"'),
     ('--config.data.source=folder:nowhere', 'no folder nowhere'),
     ('--config=configs/nowhere.py', 'no config file configs/nowhere.py'),
     ('--cpu_devices=3', 'batch size 64 is not divisible by 3 devices'),

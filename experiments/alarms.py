@@ -1,0 +1,107 @@
+"""At which step is a broken objective called so? Five, and their healthy twins.
+
+  python -m experiments.alarms
+
+BYOL and SimSiam without stop-gradient, VICReg without its variance term, SwAV
+without Sinkhorn, DINO without centring: the first 200 steps of a long run on
+digits, with two residual blocks and 64 images a step, a report every 20 steps.
+Prints a table in Markdown: the step of the first alarm and what it says.
+"""
+
+import json
+import os
+import pathlib
+import tempfile
+
+import jax
+from absl import logging
+
+from contrastive_jax import build, train
+from contrastive_jax.checkpoint import Checkpoints
+from contrastive_jax.config import Config
+from experiments import small_configs
+
+STEPS, EVERY = 200, 20
+# What is broken, and how.
+BROKEN = {
+  'byol': {'objective.stop_gradient': False},
+  # The published optimizer: Adam's steps do not let a norm's input fade.
+  'simsiam': {
+    'objective.stop_gradient': False,
+    'optimizer.name': 'sgd',
+    'optimizer.base_learning_rate': 0.4,
+    'optimizer.weight_decay': 5e-4,
+  },
+  'vicreg': {'objective.variance_weight': 0.0},
+  'swav': {'objective.sinkhorn_iterations': 0},
+  'dino': {'objective.centre_momentum': 1.0},  # it stays at 0
+}
+
+
+class _After:
+  """Stops a run at a step, as SIGTERM would."""
+
+  def __init__(self, step: int) -> None:
+    self._step = step
+
+  def requested(self, step: int) -> bool:
+    return step >= self._step
+
+
+def verdicts(config: Config, workdir: pathlib.Path) -> dict[int, str]:
+  """Trains for 200 steps of a schedule of 2,000.
+
+  Args:
+    config: of any objective; its budget and learning rate are changed.
+    workdir: of the run.
+
+  Returns:
+    Step to verdict, of each report.
+  """
+  config.steps = 10 * STEPS
+  config.log.every_steps = EVERY
+  config.checkpoint.every_steps = 10 * STEPS
+  config.optimizer.warmup_epochs = 0.0
+  config.optimizer.base_learning_rate *= 2
+  job = build.build(config)
+  with Checkpoints(
+    workdir / 'checkpoints', every_steps=10 * STEPS, keep=1, log=print
+  ) as checkpoints:
+    train.train(
+      job, build.init_state(job), 0, workdir, checkpoints, _After(STEPS)
+    )
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  reports = map(json.loads, lines)
+  return {report['step']: report['verdict'] for report in reports}
+
+
+def first_alarm(found: dict[int, str]) -> str:
+  """Returns the step of the first verdict but `ok`, or 'none'."""
+  for step, verdict in found.items():
+    if verdict != 'ok':
+      return f'{verdict}, step {step}'
+  return 'none'
+
+
+def main() -> None:
+  """Prints the table."""
+  logging.set_verbosity(logging.ERROR)
+  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  lines = ['| broken | first alarm | as it is |', '|---|---|---|']
+  for name, overrides in BROKEN.items():
+    found = []
+    for broken in (True, False):
+      config = small_configs.tiny(name)
+      if broken:
+        config.update_from_flattened_dict(overrides)
+      with tempfile.TemporaryDirectory() as folder:
+        found.append(first_alarm(verdicts(config, pathlib.Path(folder))))
+    field = next(iter(overrides))
+    lines.append(
+      f'| {name}, {field}={overrides[field]} | {found[0]} | {found[1]} |'
+    )
+  print('\n'.join(lines))
+
+
+if __name__ == '__main__':
+  main()
