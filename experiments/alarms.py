@@ -38,10 +38,11 @@ BROKEN = {
 }
 
 
-class _After:
+class _After(train.Termination):
   """Stops a run at a step, as SIGTERM would."""
 
   def __init__(self, step: int) -> None:
+    super().__init__()
     self._step = step
 
   def requested(self, step: int) -> bool:
