@@ -228,7 +228,7 @@ def _evaluation(run: Run) -> list[str]:
   body = []
   for title, (header, rows) in (
     ('at the end of the run', words.table(run)),
-    ('with intervals, from evaluation.json', words.results(run)),
+    ('with intervals (grids whole in evaluation.json)', words.results(run)),
   ):
     if rows:
       body += [

@@ -41,6 +41,8 @@ def finished(tmp_path_factory) -> pathlib.Path:
     {
       'protocol': 'knn',
       'setting': 'k=20, T=0.07',
+      'representation': 'random weights',
+      'headline': True,
       'metric': 'accuracy',
       'value': 0.87,
       'low': 0.8621,
@@ -48,6 +50,7 @@ def finished(tmp_path_factory) -> pathlib.Path:
       'data': 'digits test',
       'examples': 10000,
     },
+    {'protocol': 'of a grid', 'value': 0.1, 'headline': False},
     {'protocol': 'rank', 'metric': 'effective_rank', 'value': 12.5},
   ]
   text = json.dumps({'step': 4, 'results': results})
@@ -117,6 +120,8 @@ def test_one_run(pages, finished):
     page
   )
   assert '86.21 to 87.79' in page  # of evaluation.json, in per cent
+  assert 'knn random weights k=20, T=0.07' in page
+  assert 'of a grid' not in page
   assert 'effective_rank 12.5' in page
   assert '359 images of digits test' in page
   assert pages['one'].count('<img') == 6 + 8 * 8

@@ -111,10 +111,16 @@ def table(run: Run) -> tuple[list[str], list[list[str]]]:
 
 
 def results(run: Run) -> tuple[list[str], list[list[str]]]:
-  """Returns header and rows of evaluation.json, with the intervals."""
-  header = 'protocol', 'setting', 'metric', 'value', 'interval', 'data'
+  """Returns header and rows of evaluation.json, with the intervals.
+
+  Args:
+    run: with results or without. Of a grid only what was chosen is shown.
+  """
+  header = 'protocol', 'encoder', 'setting', 'metric', 'value', 'interval'
   body = []
   for row in run.results:
+    if not row.get('headline', True):
+      continue
     show = percent if 'accuracy' in str(row.get('metric')) else number
     unit = ', %' if show is percent else ''
     low, high = row.get('low'), row.get('high')
@@ -123,6 +129,7 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
     body.append(
       [
         str(row.get('protocol', '–')),
+        str(row.get('representation', '–')),
         str(row.get('setting', '–')),
         f'{row.get("metric", "–")}{unit}',
         show(row.get('value')),
@@ -131,7 +138,7 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
         f'{examples:,}' if isinstance(examples, int) else '–',
       ]
     )
-  return [*header, 'examples'], body
+  return [*header, 'data', 'examples'], body
 
 
 def comparison(run: Run) -> dict[str, Any]:
