@@ -26,6 +26,7 @@ def get_config(source='tfds:imagenet2012'):
   c.augment.update(presets.SIMCLR)
   c.batch_size = 256
   c.epochs = 100
+  c.encoder.zero_init_last_scale = False
   c.objective.name = 'simclr'
   c.objective.variant = 'dcl'
   c.objective.dclw_sigma = 0.5  # only of the variant 'dclw'
@@ -37,4 +38,5 @@ def get_config(source='tfds:imagenet2012'):
   c.optimizer.scaling = 'sqrt'  # 0.075 x sqrt(256) = 1.2
   c.optimizer.base_learning_rate = 0.075
   c.optimizer.weight_decay = 1e-6
+  c.optimizer.learning_rate_inside_momentum = False
   return c

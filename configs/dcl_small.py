@@ -13,8 +13,10 @@ probe after 100 epochs of batch 32, 64, 128, 256: 84.6, 85.6, 85.6, 85.4 %; DCLW
 83.3, 82.7, 83.5, 82.7 %; NT-Xent 78.3, 81.5, 83.1, 83.3 %. Measured: README of
 this project.
 
-Its loss is 4 times ours, which Adam does not notice, and the weights of its
-DCLW lack the factor N.
+Its loss is the sum over both directions, twice ours, which Adam does not
+notice; its DCLW lets the gradient through the weights. Its head ends in a bias
+instead of a norm, each view has a pass of its own, and the last scale of a
+block begins at 1: here all three are as in our SimCLR.
 """
 
 from contrastive_jax import config as config_lib

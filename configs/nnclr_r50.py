@@ -17,6 +17,7 @@ from contrastive_jax.data import presets
 def get_config(source='tfds:imagenet2012'):
   c = config_lib.base()
   c.data.source = source
+  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
   c.augment.update(presets.BYOL)
   c.batch_size = 4096
   c.epochs = 1000

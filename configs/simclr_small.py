@@ -5,7 +5,8 @@
       --config=configs/simclr_small.py:tfds:cifar10
 
 Published: CIFAR-10, ResNet-18, 1,000 epochs of batch 512: "around 91 %" linear
-(README of google-research/simclr). Measured: README of this project.
+(README of google-research/simclr, for its command, whose weight decay and
+projector changed between its versions). Measured: README of this project.
 """
 
 from contrastive_jax import config as config_lib

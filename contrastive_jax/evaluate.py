@@ -22,7 +22,7 @@ import pathlib
 import re
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -82,11 +82,14 @@ def evaluate(
   if baselines:
     untrained = make_encoder(build.untrained_state(job))
     representations |= {'untrained encoder': untrained, 'raw pixels': None}
-  found: list[Result] = []
+  step = int(state.step)
+  evaluation: dict[str, Any] = {}
 
   def add(results: list[Result]) -> None:
+    nonlocal evaluation
+    # At once: what comes next may take hours, or fail.
+    evaluation = _store(pathlib.Path(workdir), step, results)
     for result in results:
-      found.append(result)
       if result['headline']:
         say(line(result))
 
@@ -98,11 +101,12 @@ def evaluate(
           return encoder.pixels(job, split)
         return encoder.encode(job, encode, split)
 
-      add(_frozen(job, source, rows, frozen, name, seed))
+      for results in _frozen(job, source, rows, frozen, name, seed):
+        add(results)
   for protocol in protocols:
     if protocol not in frozen:
       add(_trained(job, state, protocol, seed))
-  return _store(pathlib.Path(workdir), int(state.step), found)
+  return evaluation
 
 
 def line(result: Result) -> str:
@@ -175,14 +179,13 @@ def _check_labels(source, names: Sequence[str]) -> None:
 
 def _frozen(
   job, source, rows, names: Sequence[str], representation: str, seed: int
-) -> list[Result]:
-  """Results of protocols of frozen features on one data source."""
+) -> Iterator[list[Result]]:
+  """Yields the results of each protocol of frozen features on one source."""
   from contrastive_jax.evaluation import protocols
 
   train_features, train_labels, _ = rows(source.train)
   test_features, test_labels, _ = rows(source.test)
   config = job.config.evaluation
-  results = []
   for name in names:
     predictions = protocols.predict(
       name,
@@ -205,8 +208,7 @@ def _frozen(
         _over_subsets(scores),
         *(s | {'headline': False} for s in scores),
       ]
-    results += scores
-  return results
+    yield scores
 
 
 def _trained(job, state, protocol: str, seed: int) -> list[Result]:
@@ -228,7 +230,7 @@ def _trained(job, state, protocol: str, seed: int) -> list[Result]:
       job.source,
       run.setting,
       run.predicted,
-      finetune.test_labels(job),
+      run.labels,
     )
     for name, run in runs.items()
   ]
@@ -255,7 +257,7 @@ def _result(
     'low': low,
     'high': high,
     'examples': len(labels),
-    'interval': '95 % bootstrap over test examples',
+    'interval': '95 % over test examples (Wilson)',
     'headline': True,
   }
 
@@ -269,8 +271,8 @@ def _over_subsets(scores: list[Result]) -> Result:
   return scores[0] | {
     'setting': f'mean over {len(values)} subsets of labels',
     'value': mean,
-    'low': mean - half,
-    'high': mean + half,
+    'low': max(0.0, mean - half),
+    'high': min(1.0, mean + half),
     'interval': f'95 % over {len(values)} subsets of labels (Student t)',
   }
 

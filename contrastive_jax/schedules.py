@@ -6,7 +6,7 @@ import optax
 
 from contrastive_jax.config import Config
 
-# Updates per image at which a linearly scaled rate equals its base.
+# Images per update at which a linearly scaled rate equals its base.
 _LINEAR_REFERENCE = 256
 
 

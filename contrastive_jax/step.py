@@ -25,13 +25,15 @@ AXIS = 'replica'
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
-  """Returns a mesh of one axis over `devices` (default: all of the job's)."""
+  """Returns a mesh of one axis over `devices` (default: all of the job's).
+
+  In their own order: a process's devices stay side by side, as its rows of the
+  batch do. `jax.make_mesh` may order them by the wiring, and refuses devices of
+  more than one slice or GPU node.
+  """
   devices = jax.devices() if devices is None else devices
-  return jax.make_mesh(
-    (len(devices),),
-    (AXIS,),
-    axis_types=(jax.sharding.AxisType.Auto,),
-    devices=devices,
+  return jax.sharding.Mesh(
+    np.asarray(devices), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,)
   )
 
 

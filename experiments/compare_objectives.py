@@ -7,8 +7,9 @@
 
 Runs `contrastive_jax.main` once an objective and seed, each in its own folder
 WORKDIR/OBJECTIVE_SEED. Loss, heads and augmentation are what that objective's
-configs/*_small.py says; encoder (but its norm: MoCo needs groups), batch,
-optimizer, schedule and budget are the same for all. A comparison that was
+configs/*_small.py says; encoder (but its norm, as MoCo needs groups, and
+whether the last scale of a block begins at 0), batch, optimizer, schedule and
+budget are the same for all. A comparison that was
 killed goes on where it stood. Ends with the table of all that is done, in
 Markdown; --table runs nothing and only prints it.
 """
@@ -50,6 +51,7 @@ def run(name: str, seed: int, workdir: pathlib.Path) -> None:
     'seed': seed,
     'batch_size': BATCH_SIZE,
     'steps': _IMAGES.value // BATCH_SIZE,
+    'encoder.name': 'resnet18',
     'encoder.width': 16,
     'optimizer.name': 'adamw',
     'optimizer.base_learning_rate': 0.002,

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from contrastive_jax import build, evaluate, workfolder
 from contrastive_jax.checkpoint import Checkpoints
@@ -16,7 +17,7 @@ from tests import tiny
 
 def work_folder(path, config):
   """A run's folder whose checkpoint is the state before the first step."""
-  job = build.build(config)
+  job = build.build(config, encoder.fitting_mesh(config.batch_size))
   workfolder.write_config(job, path)
   with Checkpoints(path / 'checkpoints', every_steps=1, keep=1) as checkpoints:
     state = build.init_state(job)
@@ -29,9 +30,19 @@ def folder(tmp_path_factory):
   return work_folder(tmp_path_factory.mktemp('run'), tiny.config())
 
 
-def test_results_are_kept_by_protocol(folder, capsys):
+def test_results_are_kept_by_protocol(folder, tmp_path, capsys):
+  rng = np.random.default_rng(0)
+  for name in ('dark', 'bright'):
+    (tmp_path / name).mkdir()
+    for i in range(10):
+      pixels = rng.integers(0, 60, (8, 8)) + 190 * (name == 'bright')
+      Image.fromarray(pixels.astype(np.uint8)).save(
+        tmp_path / name / f'{i}.png'
+      )
   evaluate.evaluate(folder, ['knn'], baselines=True)
-  found = evaluate.evaluate(folder, ['linear_dino'], transfer=['digits'])
+  found = evaluate.evaluate(
+    folder, ['linear_dino'], transfer=[f'folder:{tmp_path}']
+  )
   stored = json.loads((folder / 'evaluation.json').read_text())
   assert stored == json.loads(json.dumps(found))
   assert stored['step'] == 3
@@ -48,12 +59,16 @@ def test_results_are_kept_by_protocol(folder, capsys):
   ]
   for result in stored['results']:
     assert result['low'] <= result['value'] <= result['high']
-    assert result['examples'] == 359 and result['data'] == 'digits test'
+  assert [r['data'] for r in stored['results'][:-1]] == (
+    ['digits test'] * (len(stored['results']) - 1)
+  )
+  other = stored['results'][-1]
+  assert other['examples'] == 4 and 'digits' not in other['data']
   pixels = [r for r in stored['results'] if r['representation'] == 'raw pixels']
   assert max(r['value'] for r in pixels) > 0.95
   assert 'raw pixels, digits test: k=' in capsys.readouterr().out
   lines = evaluate.spread([stored, stored])
-  assert len(lines) == 3 and '± 0.00' in lines[0]
+  assert len(lines) == 5 and '± 0.00' in lines[0]
 
 
 def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
@@ -63,11 +78,12 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
     chosen[-1].append(setting)
     predictions[-1].append(np.asarray(predicted))
     value = float(np.mean(predicted == labels))
+    values[-1].append(value)
     return {'headline': True, 'value': value}
 
   monkeypatch.setattr(evaluate, '_result', scored)
   monkeypatch.setattr(evaluate, 'line', str)
-  monkeypatch.setattr(evaluate, '_store', lambda workdir, step, found: found)
+  monkeypatch.setattr(evaluate, '_store', lambda *_: {})
   load = encoder.load
   values = []
   for poison in (False, True):
@@ -82,12 +98,84 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
     monkeypatch.setattr(encoder, 'load', loaded)
     chosen.append([])
     predictions.append([])
-    found = evaluate.evaluate(folder, ['knn', 'linear', 'linear_lbfgs'])
-    values.append([result['value'] for result in found])
+    values.append([])
+    evaluate.evaluate(folder, ['knn', 'linear', 'linear_lbfgs'])
   assert chosen[0] == chosen[1]
   for ours, theirs in zip(*predictions, strict=True):
     np.testing.assert_array_equal(ours, theirs)
   assert values[0] != values[1]
+
+
+def test_what_is_done_is_kept_if_the_rest_fails(folder, monkeypatch):
+  def broken(*_, **__):
+    raise RuntimeError('no such luck')
+
+  (folder / 'evaluation.json').unlink(missing_ok=True)
+  monkeypatch.setattr(finetune, 'supervised', broken)
+  with pytest.raises(RuntimeError, match='no such luck'):
+    evaluate.evaluate(folder, ['linear_dino', 'supervised'])
+  (stored,) = json.loads((folder / 'evaluation.json').read_text())['results']
+  assert stored['protocol'] == 'linear_dino'
+
+
+def test_the_rate_of_fine_tuning_is_chosen_without_test_labels(
+  folder, monkeypatch
+):
+  monkeypatch.setattr(finetune, '_LEAST_STEPS', 20)
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0, 0.5))
+  job, state = encoder.load(folder)
+  right = finetune.finetune(job, state, 0.1, epochs=1)
+  assert 'rate 0.5' in right.setting
+  test = dataclasses.replace(
+    job.source.test, labels=(job.source.test.labels + 1) % 10
+  )
+  job = job._replace(source=job.source._replace(test=test))
+  wrong = finetune.finetune(job, state, 0.1, epochs=1)
+  assert wrong.setting == right.setting
+  np.testing.assert_array_equal(wrong.predicted, right.predicted)
+  np.testing.assert_array_equal(wrong.labels, (right.labels + 1) % 10)
+
+
+def test_fine_tuning_with_an_image_that_cannot_be_read(folder, monkeypatch):
+  monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0, 0.5))
+  encode = encoder.encode
+  monkeypatch.setattr(
+    encoder, 'encode', lambda *args: tuple(rows[1:] for rows in encode(*args))
+  )
+  found = evaluate.evaluate(folder, ['finetune_2', 'supervised'])
+  results = {
+    (r['protocol'], r['representation']): r
+    for r in found['results']
+    if r['protocol'] in ('finetune_2', 'supervised')
+  }
+  assert [r['examples'] for r in results.values()] == [358] * 3
+  assert results.keys() == {
+    ('finetune_2', 'trained encoder'),
+    ('finetune_2', 'random weights'),
+    ('supervised', 'trained with labels'),
+  }
+
+
+def test_rare_classes_are_fine_tuned_with_what_they_have(folder, monkeypatch):
+  monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0,))
+  job, state = encoder.load(folder)
+  train = job.source.train
+  # Of 7 there are 4, of the others some 140: a tenth would be 14 of each.
+  fours = np.flatnonzero(train.labels == 7)[:4]
+  others = np.flatnonzero(train.labels != 7)
+  rare = sources.subset(train, np.union1d(fours, others), 'rare sevens')
+  job = job._replace(source=job.source._replace(train=rare))
+  tuned = finetune.finetune(job, state, 0.1, epochs=1)
+  assert tuned.setting.startswith('40 labels')
+
+
+def test_devices_that_do_not_divide_the_batch(folder, tmp_path):
+  config = tiny.config()
+  config.batch_size = 12
+  job, _ = encoder.load(work_folder(tmp_path, config))
+  assert jax.device_count() == 8 and job.mesh.size == 6
 
 
 def test_fine_tuning_starts_from_the_encoder(folder, monkeypatch):

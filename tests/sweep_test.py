@@ -193,6 +193,19 @@ def test_table_has_mean_and_deviation_over_seeds(runner, tmp_path):
   ]
 
 
+def test_a_mean_without_the_collapsed_says_so(runner, tmp_path):
+  points = make_plan(TEMPERATURES[:1], tmp_path, seeds=3)
+  runner.run(points, tmp_path)
+  for point in points[:2]:
+    path = point.folder / 'summary.json'
+    summary = json.loads(path.read_text())
+    summary |= {'linear_accuracy': None, 'verdict': 'collapsed'}
+    path.write_text(json.dumps(summary))
+  results.write(points, tmp_path)
+  text = (tmp_path / 'results.md').read_text()
+  assert '(1 of 3 runs)' in text and 'collapsed, ok' in text
+
+
 @pytest.mark.parametrize(
   'overrides',
   [

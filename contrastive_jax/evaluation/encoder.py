@@ -28,15 +28,29 @@ def load(workdir: str | pathlib.Path) -> tuple[build.Job, TrainState]:
     workdir: of `contrastive_jax.main`; nothing in it is changed.
 
   Returns:
-    The job (on all devices of this machine, however many trained it) and the
-    state.
+    The job (on the devices of `fitting_mesh`, however many trained it) and
+    the state.
 
   Raises:
     FileNotFoundError: no work folder, or no checkpoint in it.
     ValueError: config.json is damaged, or the checkpoints are.
   """
-  job = build.build(read_config(workdir))
+  config = read_config(workdir)
+  job = build.build(config, fitting_mesh(int(config.batch_size)))
   return job, restore(job, workdir)
+
+
+def fitting_mesh(batch_size: int) -> jax.sharding.Mesh:
+  """Returns a mesh of as many of the job's devices as divide a batch.
+
+  Args:
+    batch_size: of training.
+  """
+  devices = jax.devices()
+  count = len(devices)
+  while batch_size % count:
+    count -= 1
+  return step.make_mesh(devices[:count])
 
 
 def restore(job: build.Job, workdir: str | pathlib.Path) -> TrainState:
@@ -151,7 +165,9 @@ def assert_frozen(job: build.Job, encoder: Encoder) -> None:
   Raises:
     RuntimeError: an image's features depend on the batch that it is in.
   """
-  batches = _batches(job, job.source.train, job.run.image_size, 1)
+  # Two rows in each process are the least that can be told apart.
+  multiple = 2 * jax.process_count()
+  batches = _batches(job, job.source.train, job.run.image_size, multiple)
   features.assert_frozen(encoder, next(batches)['image'])
 
 

@@ -4,13 +4,14 @@ The loop's own step with the objective `supervised`, started from an encoder; or
 from random weights, which is the supervised baseline of the same budget.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import build, step
 from contrastive_jax.config import Config
@@ -33,7 +34,8 @@ class FineTuned(NamedTuple):
   """What came of it."""
 
   setting: str
-  predicted: np.ndarray  # int32 [M]
+  predicted: np.ndarray  # int32 [M], of the test images that can be read
+  labels: np.ndarray  # int32 [M], theirs
 
 
 def finetune(
@@ -56,21 +58,29 @@ def finetune(
       at least 300 steps are made.
 
   Returns:
-    Its predictions of the test split, and what was chosen.
+    Its predictions of the test split, the truth, and what was chosen, which
+    no test label had a part in.
 
   Raises:
-    ValueError: there are no labels, or too few.
+    ValueError: there are no labels, or too few, or they come with a stream.
   """
   train, test = job.source.train, job.source.test
-  labels = train.labels
-  if labels is None or test is None or not train.num_classes:
+  if test is None or train.num_classes is None:
     raise ValueError(
       f'fine-tuning needs labels and a test split; {job.source.name} lacks one'
     )
+  labels = train.labels
+  if labels is None:
+    raise ValueError(
+      f'{train.name} is read as a stream: there is no taking a balanced part '
+      'of it; the protocol `supervised` takes all'
+    )
   ids = np.arange(train.size)
   if share < 1:
-    classes = len(np.unique(labels))
-    per_class = max(2, round(share * train.size / classes))
+    members = np.unique(labels, return_counts=True)[1]
+    per_class = max(2, round(share * train.size / len(members)))
+    # Of a rarer class not even so many: balanced is what it is to be.
+    per_class = min(per_class, int(members.min()))
     ids = linear.few_labels(labels, per_class, seed=seed)
   if epochs is None:
     epochs = next(epochs for most, epochs in _EPOCHS if share <= most)
@@ -83,14 +93,14 @@ def finetune(
     held_split = sources.subset(train, ids[held], 'held out')
     accuracy = []
     for rate in LEARNING_RATES:
-      predicted = _run(job, state, ids[kept], held_split, rate, epochs, seed)
-      accuracy.append(np.mean(predicted == labels[ids[held]]))
+      predicted, truth = _run(
+        job, state, ids[kept], held_split, rate, epochs, seed
+      )
+      accuracy.append(np.mean(predicted == truth))
     chosen = LEARNING_RATES[int(np.argmax(accuracy))]
-  # Without its labels: nothing could be chosen by them.
-  unlabelled = dataclasses.replace(test, labels=None)
   return FineTuned(
     f'{len(ids):,} labels, {epochs} epochs, rate {chosen:g} x batch/256',
-    _run(job, state, ids, unlabelled, chosen, epochs, seed),
+    *_run(job, state, ids, test, chosen, epochs, seed),
   )
 
 
@@ -121,34 +131,21 @@ def supervised(job: build.Job, *, seed: int = 0) -> FineTuned:
   trained, state = _train(config, job, job.source.train, None)
   return FineTuned(
     f'{job.run.total_steps:,} steps of {job.run.batch_size} images',
-    _classify(trained, state, test),
+    *_classify(trained, state, test),
   )
 
 
-def test_labels(job: build.Job) -> np.ndarray:
-  """Returns the labels of the test split, int32 [M], in id order.
-
-  Args:
-    job: of the pretraining.
-  """
-  labels = job.source.test.labels if job.source.test else None
-  if labels is None:
-    raise ValueError(f'{job.source.name} has no test labels')
-  return labels
-
-
-def _run(job, state, ids, test, rate, epochs, seed) -> np.ndarray:
-  """Fine-tunes on some ids and predicts the classes of a split."""
+def _run(
+  job, state, ids, test, rate, epochs, seed
+) -> tuple[np.ndarray, np.ndarray]:
+  """Fine-tunes on some ids; classes and labels of a split, as `_classify`."""
   config = _supervised_config(job.config)
   config.seed = seed
   config.encoder.norm = 'global'  # groups would not divide a few labels
   config.augment.update(
     jitter=0.0, grayscale=0.0, blur=(0.0,), solarize=(0.0,), local_crops=0
   )
-  devices = job.mesh.size
-  config.batch_size = max(
-    devices, min(config.batch_size, len(ids)) // devices * devices
-  )
+  config.batch_size = min(config.batch_size, len(ids))
   config.steps = max(_LEAST_STEPS, epochs * len(ids) // config.batch_size)
   config.optimizer.update(
     name='sgd',
@@ -184,7 +181,8 @@ def _train(
   pretrained: TrainState | None,
 ) -> tuple[build.Job, TrainState]:
   source = sources.Source(train.name, train, None)
-  tuned = build.build(config, job.mesh, source)
+  mesh = encoder_lib.fitting_mesh(config.batch_size)
+  tuned = build.build(config, mesh, source)
   state = build.init_state(tuned)
   if pretrained is not None:
     params, model_state = job.objective.evaluated(
@@ -192,7 +190,8 @@ def _train(
     )
     # Copies: the step reuses the memory of the state that it is given.
     encoder, statistics = jax.tree.map(
-      jnp.copy, (params['encoder'], model_state['batch_stats']['encoder'])
+      lambda x: jnp.copy(jax.device_put(x, NamedSharding(mesh, P()))),
+      (params['encoder'], model_state['batch_stats']['encoder']),
     )
     state = state.replace(
       params={**state.params, 'encoder': encoder},
@@ -220,11 +219,11 @@ def _train(
 
 def _classify(
   job: build.Job, state: TrainState, split: sources.Split
-) -> np.ndarray:
-  """Returns the classes, int32 [M], that encoder and classifier predict."""
-  features, _, _ = encoder_lib.encode(
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns predicted classes and labels, int32 [M], of what can be read."""
+  features, labels, _ = encoder_lib.encode(
     job, encoder_lib.frozen(job)(state), split
   )
   (layer,) = state.params['classifier'].values()
   logits = features @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])
-  return logits.argmax(axis=1).astype(np.int32)
+  return logits.argmax(axis=1).astype(np.int32), labels

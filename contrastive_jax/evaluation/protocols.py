@@ -64,7 +64,8 @@ def predict(
       of heads (`linear.fit_probe`); `linear_centred`: the same on features
       that are not divided by their deviation; `linear_lbfgs`: scikit-learn's
       logistic regression, its strength chosen on a tenth of the training data;
-      `linear_few`: `linear` on a few labels a class, five times;
+      `linear_few`: `linear` on a few labels a class, on five disjoint subsets
+      if there are so many;
       `linear_PAPER`: as published, see `papers`.
     train_features: [N, D].
     train_labels: [N], integers in [0, num_classes).
@@ -93,8 +94,13 @@ def predict(
       return [_lbfgs(*data, seed=seed)]
     case ['linear', 'few']:
       found = []
-      for subset in range(FEW_SUBSETS):
-        chosen = linear.few_labels(train_labels, labels_per_class, seed=subset)
+      least = np.unique(train_labels, return_counts=True)[1].min()
+      # No more than are disjoint: others would pass for new evidence.
+      count = max(1, min(FEW_SUBSETS, least // labels_per_class))
+      for subset in range(count):
+        chosen = linear.few_labels(
+          train_labels, labels_per_class, seed=seed * count + subset
+        )
         features, labels = train_features[chosen], train_labels[chosen]
         probe = _probe(features, labels, test_features, **sizes, epochs=epochs)
         setting = f'{labels_per_class} labels a class, subset {subset}: '
@@ -197,10 +203,10 @@ def _lbfgs(train_features, train_labels, test_features, *, seed) -> Prediction:
 def interval(
   predicted: np.ndarray, labels: np.ndarray
 ) -> tuple[float, float, float]:
-  """Returns the accuracy and its 95 % bootstrap interval over the examples.
+  """Returns the accuracy and its 95 % interval over the examples.
 
-  Resampling right and wrong answers gives a binomial number of right ones, so
-  its percentiles are known and nothing has to be drawn.
+  Wilson's. Resampling (the bootstrap) gives the same but near 0 and 1, where
+  it claims to be sure: all right of 359 would be an interval of no width.
 
   Args:
     predicted: [M].
@@ -209,6 +215,8 @@ def interval(
   Returns:
     Accuracy, lower and upper end of the interval.
   """
-  accuracy = float(np.mean(predicted == labels))
-  low, high = scipy.stats.binom.ppf([0.025, 0.975], len(labels), accuracy)
-  return accuracy, float(low) / len(labels), float(high) / len(labels)
+  right = int(np.sum(predicted == labels))
+  low, high = scipy.stats.binomtest(right, len(labels)).proportion_ci(
+    method='wilson'
+  )
+  return right / len(labels), float(low), float(high)

@@ -27,7 +27,7 @@ class MLP(nn.Module):
     Barlow Twins           affine, none;    -, -
     VICReg                 affine, none; bias, -
     NNCLR projector        affine, affine;  -, -
-    NNCLR predictor        affine, none;    -, -
+    NNCLR predictor        affine, none;    -, bias
     DINO                   none, none;   bias, bias   GELU, kernel N(0, 0.02)
 
   Attributes:
@@ -122,7 +122,8 @@ class Prototypes(nn.Module):
       divided by their lengths, and so has no part along them: DINO's weight
       normalisation. If not (SwAV), a length is a constant to it.
     learned_scale: Whether a cosine is multiplied by a trained length a
-      prototype ('scale', [size], from 1): DINO's norm_last_layer=False.
+      prototype ('scale', [size], from 1): DINO's norm_last_layer=False. As a
+      scale it is not decayed here; in the official code, a matrix, it is.
     vectors_init: Of the prototypes.
   """
 

@@ -21,7 +21,9 @@ _SIZES = {
 _TINY = ('basic', (1, 1))  # '_tiny': compiles fast, for tests
 
 # What the official SimCLR code takes (tf2/resnet.py, VarianceScaling's
-# defaults): a truncated normal of variance 1 / fan_in, not He's 2 / fan_out.
+# defaults): a truncated normal of variance 1 / fan_in, not He's 2 / fan_out,
+# from which the codes on torchvision start. One for all objectives is our
+# choice; before a norm it only scales the first updates.
 _KERNEL_INIT = nn.initializers.lecun_normal()
 
 

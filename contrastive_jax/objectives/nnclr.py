@@ -1,7 +1,8 @@
 """NNCLR: predictions agree with the nearest neighbour of the other view.
 
 Dwibedi et al. 2021 (arXiv 2104.14548). There is no official code; solo-learn
-and lightly, which agree with each other, decide what the paper leaves open.
+decides what the paper leaves open. (lightly's loss is NT-Xent, which has the
+same view's negatives too, and it keeps the other view in the support set.)
 """
 
 import functools

@@ -54,15 +54,23 @@ def load_sweep(
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it has no get_sweep, or that yields something else.
+    ValueError: it has no get_sweep, or that yields something else, or asks for
+      a field that the config does not have.
   """
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'there is no sweep file {path}')
   module = runpy.run_path(str(path))
   if 'get_sweep' not in module:
     raise ValueError(f'{path} has no function get_sweep(config)')
-  found = module['get_sweep'](copy.deepcopy(config))
-  overrides = list(found) if isinstance(found, Iterable) else [found]
+  try:
+    found = module['get_sweep'](copy.deepcopy(config))
+    overrides = list(found) if isinstance(found, Iterable) else [found]
+  except (AttributeError, KeyError) as error:
+    # ml_collections adds which fields there are, in lines of their own.
+    sentence = str(error).strip('"\'').split('\\n')[0].split('\n')[0]
+    raise ValueError(
+      f'get_sweep of {path} does not go with this config: {sentence}'
+    ) from error
   for override in overrides:
     if not isinstance(override, dict):
       raise ValueError(f'get_sweep of {path} yields {override!r}, not a dict')

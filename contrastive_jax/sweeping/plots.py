@@ -33,9 +33,10 @@ def plot(settings: Sequence[Setting], key: str) -> Figure:
     _line(figure, axes, settings, fields[0], key)
   else:
     _rows(figure, axes, settings, key)
-  runs = max(len(s.runs) for s in settings)
-  spread_of = f'mean ± standard deviation of {runs} seeds'
-  figure.suptitle(spread_of if runs > 1 else 'one seed', fontsize='small')
+  runs = sorted({len(s.scores(key)) for s in settings} - {0})
+  seeds = '–'.join(map(str, dict.fromkeys((runs[0], runs[-1]))))
+  spread_of = f'mean ± standard deviation of {seeds} seeds'
+  figure.suptitle(spread_of if runs[-1] > 1 else 'one seed', fontsize='small')
   return figure
 
 

@@ -148,12 +148,21 @@ def markdown(settings: Sequence[Setting]) -> str:
     verdicts = sorted({str(run['verdict']) for run in setting.runs})
     cells = [
       *(str(value) for value in setting.setting.values()),
-      *(spread(setting.scores(key), SCORES[key][2]) for key in keys),
+      *(_cell(setting, key) for key in keys),
       ', '.join(verdicts),
       str(len(setting.runs)),
     ]
     lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines)
+
+
+def _cell(setting: Setting, key: str) -> str:
+  """The mean, and of how many if not of all: a collapsed run has no score."""
+  scores = setting.scores(key)
+  text = spread(scores, SCORES[key][2])
+  if scores and len(scores) < len(setting.runs):
+    text += f' ({len(scores)} of {len(setting.runs)} runs)'
+  return text
 
 
 def spread(values: list[float], form: str) -> str:

@@ -250,11 +250,12 @@ def main() -> None:
     _train_once(path_of(name), name, args.steps_a_level)
 
   rows = []
+  # Of all seeds that there are, not of this call's alone.
+  pattern = f'*_{args.steps_a_level}.npy'
+  seeds = sorted({int(p.stem.split('_')[-2]) for p in folder.glob(pattern)})
   for data in DATA:
     curves: dict[str, dict[str, np.ndarray]] = {}
-    for name in itertools.product(
-      ESTIMATORS, CRITICS, [data], range(args.seeds)
-    ):
+    for name in itertools.product(ESTIMATORS, CRITICS, [data], seeds):
       if path_of(name).exists():
         estimates = np.load(path_of(name))
         # The plot shows the first seed.

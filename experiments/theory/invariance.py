@@ -261,7 +261,8 @@ def study(workdir: pathlib.Path, output: pathlib.Path) -> str:
     FileNotFoundError: no work folder, or no checkpoint in it.
     ValueError: there is no test split.
   """
-  job = build.build(encoder.read_config(workdir))
+  config = encoder.read_config(workdir)
+  job = build.build(config, encoder.fitting_mesh(int(config.batch_size)))
   if job.source.test is None:
     raise ValueError(f'{job.source.name} has no test split')
   representations = represent.by_name(job, workdir)

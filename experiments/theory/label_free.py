@@ -90,7 +90,10 @@ def read(path: pathlib.Path) -> Ended:
     raise FileNotFoundError(f'{path} has no summary.json: {" ".join(run.gaps)}')
   accuracy = run.summary.get('linear_accuracy')
   if accuracy is None:
-    raise ValueError(f'{path} has no linear accuracy: its data have no labels')
+    raise ValueError(
+      f'{path} has no linear accuracy: its data have no labels, or it stopped '
+      'at a collapse'
+    )
   held_out = run.config.get('data', {}).get('held_out', 0)
   setting = {k: v for k, v in run.config.items() if k != 'seed'}
   found = {}
@@ -114,6 +117,8 @@ def read_all(
 ) -> list[Ended]:
   """Reads work folders, and those of a sweep's points that have ended.
 
+  A point that ended at its collapse has no accuracy, and is left out.
+
   Args:
     workdirs: of runs that have ended.
     sweep: work folder of a sweep.
@@ -130,11 +135,17 @@ def read_all(
     points = sorted((sweep / 'points').glob('*/config.json'))
     if not points:
       raise FileNotFoundError(f'{sweep} is no sweep: there are no points in it')
-    ended = [p for p in points if p.with_name('summary.json').exists()]
-    paths += [path.parent for path in ended]
+    summaries = [p.with_name('summary.json') for p in points]
+    paths += [
+      path.parent
+      for path in summaries
+      if path.exists()
+      and json.loads(path.read_text()).get('linear_accuracy') is not None
+    ]
   if len(paths) < LEAST:
     raise ValueError(
-      f'{len(paths)} runs have ended, and a correlation takes at least {LEAST}'
+      f'{len(paths)} runs have an accuracy, and a correlation takes at least '
+      f'{LEAST}'
     )
   return [read(path) for path in paths]
 

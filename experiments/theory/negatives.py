@@ -126,7 +126,7 @@ def _normalized(z: np.ndarray) -> np.ndarray:
 def bounds(
   all_scores: np.ndarray, draws: int = DRAWS, seed: int = 0
 ) -> list[Bound]:
-  """Returns the bound of 2, 4, 8, ... pairs, drawn at random.
+  """Returns the bound of 2, 4, 8, ... pairs, drawn at random, and of all.
 
   Args:
     all_scores: [n, n], n >= 2.
@@ -139,8 +139,8 @@ def bounds(
   rng = np.random.default_rng(seed)
   info_nce = jax.jit(mi.info_nce)
   count, found = len(all_scores), []
-  for power in range(1, count.bit_length()):
-    pairs = 2**power
+  powers = [2**power for power in range(1, count.bit_length())]
+  for pairs in dict.fromkeys((*powers, count)):
     values = []
     for _ in range(draws if pairs < count else 1):
       chosen = rng.permutation(count)[:pairs]

@@ -18,6 +18,10 @@ def test_knn_chooses_by_leaving_one_out(monkeypatch):
   monkeypatch.setattr(protocols, 'KNN_TEMPERATURES', (0.07, 0.5))
   x, y, queries, _ = digits()
   x[7] = x[3]  # a copy may not be taken for the example itself
+  # Wrong labels, so that one neighbour is too few: those who vote for
+  # themselves would not notice.
+  rng = np.random.default_rng(0)
+  y = np.where(rng.random(300) < 0.3, rng.integers(0, 10, 300), y)
   found = protocols.predict('knn', x, y, queries, num_classes=10)
   unit = x / np.linalg.norm(x, axis=1, keepdims=True)
   similarity = unit @ unit.T
@@ -33,6 +37,7 @@ def test_knn_chooses_by_leaving_one_out(monkeypatch):
   assert [p.setting for p in found] == list(accuracy)
   (chosen,) = (p.setting for p in found if p.headline)
   assert accuracy[chosen] == max(accuracy.values())
+  assert not chosen.startswith('k=1,')
 
 
 def test_lbfgs_is_scikit_learns():
@@ -74,16 +79,34 @@ def test_probes_of_papers_against_a_loop(name):
   assert np.mean(found == expected) > 0.99  # but for ties of rounding
 
 
-def test_few_labels_are_five_disjoint_subsets():
+@pytest.mark.parametrize('per_class, subsets', [(3, 5), (10, 2), (20, 1)])
+def test_few_labels_are_disjoint_subsets(per_class, subsets, monkeypatch):
   x, y, test_x, _ = digits()
-  found = protocols.predict(
-    'linear_few', x, y, test_x, num_classes=10, epochs=5, labels_per_class=3
-  )
-  assert len(found) == 5
-  assert len({p.predicted.tobytes() for p in found}) == 5
+  assert 20 <= np.bincount(y).min() < 30
+  seen = []
+
+  def probe(train_features, train_labels, test_features, **options):
+    del train_labels, options
+    seen.append({row.tobytes() for row in train_features})
+    return protocols.Prediction('', np.zeros(len(test_features), np.int32))
+
+  monkeypatch.setattr(protocols, '_probe', probe)
+  for seed in (0, 1):
+    protocols.predict(
+      'linear_few',
+      *(x, y, test_x),
+      num_classes=10,
+      labels_per_class=per_class,
+      seed=seed,
+    )
+  of_seeds = seen[:subsets], seen[subsets:]
+  for of_seed in of_seeds:
+    assert len(of_seed) == subsets
+    assert len(set.union(*of_seed)) == subsets * 10 * per_class
+  assert of_seeds[0] != of_seeds[1]
 
 
-def test_interval_is_the_bootstraps():
+def test_interval_is_the_bootstraps_but_at_the_ends():
   rng = np.random.default_rng(0)
   labels = np.zeros(400, int)
   predicted = (rng.random(400) < 0.2).astype(int)
@@ -92,9 +115,12 @@ def test_interval_is_the_bootstraps():
   accuracies = np.mean(predicted[resampled] == 0, axis=1)
   assert value == np.mean(predicted == 0)
   np.testing.assert_allclose(
-    (low, high), np.quantile(accuracies, [0.025, 0.975]), atol=1.5 / 400
+    (low, high), np.quantile(accuracies, [0.025, 0.975]), atol=2 / 400
   )
-  assert protocols.interval(labels, labels) == (1.0, 1.0, 1.0)
+  # Wilson: the low end of n right ones of n is n / (n + z^2).
+  value, low, high = protocols.interval(labels, labels)
+  assert value == high == 1
+  assert low == pytest.approx(400 / (400 + 1.959964**2), abs=1e-6)
 
 
 def test_unknown_protocol_names_those_there_are():

@@ -167,3 +167,9 @@ def test_augmentations_alone_and_together():
   }
   assert by_label['colour']['augment.crop_scale'] == (1.0, 1.0)
   assert by_label['colour']['augment.jitter'] == 0.8
+
+
+def test_a_sweep_for_another_objective_is_refused():
+  base, path = tiny.get_config(), SWEEPS / 'negatives_dimension.py'
+  with pytest.raises(ValueError, match='does not go with this config: .*symme'):
+    plan.load_sweep(path, base)
