@@ -17,7 +17,7 @@ from tests import tiny
 
 def work_folder(path, config):
   """A run's folder whose checkpoint is the state before the first step."""
-  job = build.build(config, encoder.fitting_mesh(config.batch_size))
+  job = build.build(config, encoder.fitting_mesh(config))
   workfolder.write_config(job, path)
   with Checkpoints(path / 'checkpoints', every_steps=1, keep=1) as checkpoints:
     state = build.init_state(job)

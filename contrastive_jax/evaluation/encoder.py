@@ -10,6 +10,7 @@ import ml_collections
 
 from contrastive_jax import build, step
 from contrastive_jax.checkpoint import Checkpoints
+from contrastive_jax.config import Config
 from contrastive_jax.data import pipeline
 from contrastive_jax.data.sources import Split
 from contrastive_jax.evaluation import features
@@ -36,19 +37,15 @@ def load(workdir: str | pathlib.Path) -> tuple[build.Job, TrainState]:
     ValueError: config.json is damaged, or the checkpoints are.
   """
   config = read_config(workdir)
-  job = build.build(config, fitting_mesh(int(config.batch_size)))
+  job = build.build(config, fitting_mesh(config))
   return job, restore(job, workdir)
 
 
-def fitting_mesh(batch_size: int) -> jax.sharding.Mesh:
-  """Returns a mesh of as many of the job's devices as divide a batch.
-
-  Args:
-    batch_size: of training.
-  """
+def fitting_mesh(config: Config) -> jax.sharding.Mesh:
+  """Returns a mesh of as many of the job's devices as divide its batch."""
   devices = jax.devices()
   count = len(devices)
-  while batch_size % count:
+  while config.batch_size % count:
     count -= 1
   return step.make_mesh(devices[:count])
 

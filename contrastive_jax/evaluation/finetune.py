@@ -181,7 +181,7 @@ def _train(
   pretrained: TrainState | None,
 ) -> tuple[build.Job, TrainState]:
   source = sources.Source(train.name, train, None)
-  mesh = encoder_lib.fitting_mesh(config.batch_size)
+  mesh = encoder_lib.fitting_mesh(config)
   tuned = build.build(config, mesh, source)
   state = build.init_state(tuned)
   if pretrained is not None:

@@ -262,7 +262,7 @@ def study(workdir: pathlib.Path, output: pathlib.Path) -> str:
     ValueError: there is no test split.
   """
   config = encoder.read_config(workdir)
-  job = build.build(config, encoder.fitting_mesh(int(config.batch_size)))
+  job = build.build(config, encoder.fitting_mesh(config))
   if job.source.test is None:
     raise ValueError(f'{job.source.name} has no test split')
   representations = represent.by_name(job, workdir)
