@@ -27,6 +27,9 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
   # Work folders are temporary ones; a kernel's own files would lie at home.
   monkeypatch.setenv('TMPDIR', str(tmp_path))
   monkeypatch.setenv('IPYTHONDIR', str(tmp_path / 'ipython'))
+  # conftest.py has XLA compile fast and badly: notebooks train, which then
+  # takes several times as long.
+  monkeypatch.delenv('XLA_FLAGS')
   notebook = nbformat.read(path, as_version=4)
   # From its own folder, as Jupyter starts it. A cell that raises is an error.
   nbclient.NotebookClient(

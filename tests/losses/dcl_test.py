@@ -78,9 +78,9 @@ def test_gradient_equals_finite_differences_with_constant_weights(sigma):
 def test_closed_forms(sigma):
   loss = functools.partial(dcl, temperature=0.1, weight_sigma=sigma)
   same = np.ones((8, 4), np.float32)
-  np.testing.assert_allclose(loss(same, same), math.log(14), rtol=1e-6)
+  np.testing.assert_allclose(loss(same, same), math.log(14), rtol=1e-5)
   eye = np.eye(8, dtype=np.float32)
-  np.testing.assert_allclose(loss(eye, eye), math.log(14) - 10, rtol=1e-6)
+  np.testing.assert_allclose(loss(eye, eye), math.log(14) - 10, rtol=1e-5)
 
 
 def test_statistics_are_those_of_nt_xent():

@@ -66,7 +66,7 @@ def test_a_constant_student_is_at_chance():
   student = (jnp.full((8, 4096), 3.0),) * 2
   teacher = (RNG.normal(size=(8, 4096)),) * 2
   loss = dino(student, teacher, jnp.zeros(4096), **TEMPERATURES)
-  np.testing.assert_allclose(loss, math.log(4096), rtol=1e-6)
+  np.testing.assert_allclose(loss, math.log(4096), rtol=1e-5)
 
 
 def test_the_centre_after_a_step():
@@ -121,7 +121,7 @@ def test_replicas_together_equal_one_device():
     )
   )(STUDENT, TEACHER)
   whole = both(STUDENT, TEACHER)
-  np.testing.assert_allclose(np.mean(losses), whole[0][0], rtol=1e-6)
+  np.testing.assert_allclose(np.mean(losses), whole[0][0], rtol=1e-5)
   for ours, theirs in zip(gradient, whole[1], strict=True):
     # The loss of the whole batch is the mean of the replicas' losses.
     error = np.linalg.norm(ours / 8 - theirs) / np.linalg.norm(theirs)

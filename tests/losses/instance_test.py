@@ -136,7 +136,7 @@ def test_nce_equals_the_equation(chunk, monkeypatch):
   )
   # Z stays what it was once.
   (value, (log_z, _)), _ = loss(z, math.log(1000))
-  np.testing.assert_allclose(log_z, math.log(1000), rtol=1e-6)
+  np.testing.assert_allclose(log_z, math.log(1000), rtol=1e-5)
   np.testing.assert_allclose(
     value, nce_oracle(z, ids, noise, bank, 0.1, 1000.0)[0], rtol=1e-5
   )
@@ -148,14 +148,14 @@ def test_closed_forms():
   one[:, 0] = 3.0
   same = np.tile(one[:1] / 3, (50, 1))
   np.testing.assert_allclose(
-    full_softmax(one, ids, same)[0], math.log(50), rtol=1e-6
+    full_softmax(one, ids, same)[0], math.log(50), rtol=1e-5
   )
   value, log_z, _ = nce(one, ids, np.zeros((6, 4096), np.int32), same)
   np.testing.assert_allclose(
     value, math.log(4097) + 4096 * math.log(4097 / 4096), rtol=1e-5
   )
   assert instance.nce_chance(4096, 50) == pytest.approx(9.3179, abs=1e-4)
-  np.testing.assert_allclose(log_z, math.log(50) + 10, rtol=1e-6)
+  np.testing.assert_allclose(log_z, math.log(50) + 10, rtol=1e-5)
   # Each image at its own row, all others at right angles.
   eye = np.eye(8, dtype=np.float32)
   np.testing.assert_allclose(
@@ -190,7 +190,7 @@ def test_bank_moves_the_rows_of_the_batch_and_no_others():
   new = np.asarray(update_bank(bank, ids, z, momentum=0.5))
   expected = bank.copy()
   expected[ids] = normalized(0.5 * bank[ids] + 0.5 * normalized(z))
-  np.testing.assert_allclose(new, expected, rtol=1e-6, atol=1e-7)
+  np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-7)
   untouched = np.setdiff1d(np.arange(50), ids)
   np.testing.assert_array_equal(new[untouched], bank[untouched])
 
@@ -199,8 +199,8 @@ def test_of_an_image_that_is_in_the_batch_twice_the_later_counts():
   z, _, _, bank = example(images=3)
   ids = np.array([4, 9, 4])
   new = np.asarray(update_bank(bank, ids, z, momentum=0.0))
-  np.testing.assert_allclose(new[4], normalized(z)[2], rtol=1e-6)
-  np.testing.assert_allclose(new[9], normalized(z)[1], rtol=1e-6)
+  np.testing.assert_allclose(new[4], normalized(z)[2], rtol=1e-5)
+  np.testing.assert_allclose(new[9], normalized(z)[1], rtol=1e-5)
 
 
 @functools.partial(jax.jit, static_argnames='temperature')

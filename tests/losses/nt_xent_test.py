@@ -72,7 +72,7 @@ def test_equals_optax(n):
 def test_closed_forms():
   same = np.ones((8, 4), np.float32)
   np.testing.assert_allclose(
-    nt_xent(same, same, temperature=0.1), math.log(15), rtol=1e-6
+    nt_xent(same, same, temperature=0.1), math.log(15), rtol=1e-5
   )
   eye = np.eye(8, dtype=np.float32)
   expected = math.log(math.exp(10) + 14) - 10
@@ -97,7 +97,7 @@ def test_statistics_of_a_batch_worked_by_hand():
     p = np.exp(row) / np.exp(row).sum()
     entropies.append(-(p * np.log(p)).sum())
   np.testing.assert_allclose(
-    statistics['entropy'], np.mean(entropies), rtol=1e-6
+    statistics['entropy'], np.mean(entropies), rtol=1e-5
   )
 
 

@@ -52,7 +52,7 @@ def assert_same(
   ours: tuple[Any, Sequence[Any]],
   whole: tuple[Any, Sequence[Any]],
   *,
-  rtol: float = 1e-6,
+  rtol: float = 1e-5,
 ) -> None:
   """Holds a value to `rtol`, and each gradient's norm of the error to 1e-5."""
   np.testing.assert_allclose(ours[0], whole[0], rtol=rtol)

@@ -44,12 +44,12 @@ def test_the_queue_takes_part_and_is_left_out():
 def test_prototypes_end_with_equal_totals_and_samples_with_1():
   codes = sinkhorn(SCORES, epsilon=0.5, iterations=100)
   np.testing.assert_allclose(codes.sum(axis=0), 16 / 5, rtol=1e-5)
-  np.testing.assert_allclose(codes.sum(axis=1), 1, rtol=1e-6)
+  np.testing.assert_allclose(codes.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_without_iterations_it_is_a_softmax():
   codes = sinkhorn(SCORES, epsilon=0.5, iterations=0)
-  np.testing.assert_allclose(codes, jax.nn.softmax(SCORES / 0.5), rtol=1e-6)
+  np.testing.assert_allclose(codes, jax.nn.softmax(SCORES / 0.5), rtol=1e-5)
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
@@ -66,7 +66,7 @@ def test_no_score_is_too_large(scores, dtype):
     assert (codes >= 0).all()  # false for NaN
     np.testing.assert_allclose(codes.sum(axis=1), 1, rtol=1e-5)
     if not np.any(np.asarray(scores - scores[0, 0])):
-      np.testing.assert_allclose(codes, 1 / 5, rtol=1e-6)
+      np.testing.assert_allclose(codes, 1 / 5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('queue', [None, QUEUE], ids=['alone', 'queue'])

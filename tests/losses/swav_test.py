@@ -64,7 +64,7 @@ def test_gradient_takes_the_codes_for_constants():
 def test_constant_scores_are_chance():
   same = (jnp.full((8, 3000), 0.7),) * 3
   np.testing.assert_allclose(
-    swav(same, temperature=0.1), math.log(3000), rtol=1e-6
+    swav(same, temperature=0.1), math.log(3000), rtol=1e-5
   )
 
 
@@ -124,7 +124,7 @@ def test_replicas_together_equal_one_device():
     )
   )(SCORES)
   whole = both(SCORES)
-  np.testing.assert_allclose(np.mean(losses), whole[0][0], rtol=1e-6)
+  np.testing.assert_allclose(np.mean(losses), whole[0][0], rtol=1e-5)
   for ours, theirs in zip(gradient, whole[1], strict=True):
     # The loss of the whole batch is the mean of the replicas' losses.
     error = np.linalg.norm(ours / 8 - theirs) / np.linalg.norm(theirs)
@@ -147,14 +147,14 @@ def test_statistics_by_hand():
   logits = np.array([[0, -1e3, -1e3]] * 2 + [[0, 0, -1e3]] * 2, np.float32)
   statistics = assignment_statistics(logits)
   usage = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-  np.testing.assert_allclose(statistics['entropy'], math.log(2) / 2, rtol=1e-6)
+  np.testing.assert_allclose(statistics['entropy'], math.log(2) / 2, rtol=1e-5)
   np.testing.assert_allclose(
-    statistics['prototype_usage_entropy'], usage, rtol=1e-6
+    statistics['prototype_usage_entropy'], usage, rtol=1e-5
   )
   np.testing.assert_allclose(
     statistics['collapse_gauge'],
     math.sqrt((usage - math.log(2) / 2) / math.log(3)),
-    rtol=1e-6,
+    rtol=1e-5,
   )
 
 

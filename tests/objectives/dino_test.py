@@ -70,7 +70,7 @@ def test_a_student_that_says_nothing_is_at_chance():
     {**params, 'projector': projector}, model_state, batch_of_noise(), 0
   )
   assert make(**USUAL).objective.chance(8) == pytest.approx(math.log(32))
-  np.testing.assert_allclose(value, math.log(32), rtol=1e-6)
+  np.testing.assert_allclose(value, math.log(32), rtol=1e-5)
   # Local crops are not what a collapse is looked for in.
   assert [z.shape for z in embeddings] == [(8, 64)] * 2
 
@@ -148,7 +148,7 @@ def test_the_teachers_temperature(epochs, expected):
     teacher_temperature_epochs=epochs,
   ).config.objective
   actual = [100 * teacher_temperature(config, e) for e in range(len(expected))]
-  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_the_temperature_of_the_epoch_is_used():

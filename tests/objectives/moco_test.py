@@ -88,7 +88,7 @@ def test_keys_fill_the_queue_round_and_round(stepped):
     )
     first = (number - 1) % 3 * BATCH
     expected[first : first + BATCH] = l2_normalize(k)
-    np.testing.assert_allclose(model_state['queue'], expected, rtol=1e-6)
+    np.testing.assert_allclose(model_state['queue'], expected, rtol=1e-5)
     assert model_state['queue_pointer'] == number * BATCH % (3 * BATCH)
 
 
@@ -190,7 +190,7 @@ def test_an_encoder_that_knows_nothing_is_at_chance(stepped):
   job, state, batch, function, _ = stepped
   params = jax.tree.map(jnp.zeros_like, state.params)
   (loss, _), _ = function(params, state.model_state, batch)
-  np.testing.assert_allclose(loss, job.objective.chance(BATCH), rtol=1e-6)
+  np.testing.assert_allclose(loss, job.objective.chance(BATCH), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,10 @@ def test_scores_of_nothing_are_at_chance():
     local_crops=3,
   )
   assert make().objective.chance(8) == pytest.approx(math.log(32))
-  np.testing.assert_allclose(value, math.log(32), rtol=1e-6)
+  # float32, whose sums a processor may take in another order.
+  np.testing.assert_allclose(value, math.log(32), rtol=1e-5)
   np.testing.assert_allclose(
-    metrics['prototype_usage_entropy'], math.log(32), rtol=1e-6
+    metrics['prototype_usage_entropy'], math.log(32), rtol=1e-5
   )
   # Local crops are not what a collapse is looked for in.
   assert [z.shape for z in embeddings] == [(8, 64)] * 2
