@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from contrastive_jax import optim, schedules, step
 from contrastive_jax.config import Config, base, check_keys
 from contrastive_jax.data import augment, pipeline, sources
+from contrastive_jax.diagnostics import health
 from contrastive_jax.models import resnet
 from contrastive_jax.objectives import Objective, Run
 from contrastive_jax.objectives import make as make_objective
@@ -32,6 +33,7 @@ class Job(NamedTuple):
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
   mesh: jax.sharding.Mesh
+  judged_from: int  # the step from which it may be said to be at chance
   notes: tuple[str, ...]  # what was decided for the user, one line each
 
 
@@ -145,6 +147,14 @@ def build(
       steps_per_epoch=steps_per_epoch,
     ),
     mesh=mesh,
+    judged_from=health.judged_from(
+      total_steps,
+      idle_steps=(
+        warmup_steps,
+        optim.frozen_steps(config.optimizer, steps_per_epoch),
+      ),
+      least=round(objective.grace_epochs * steps_per_epoch),
+    ),
     notes=notes,
   )
 

@@ -78,10 +78,17 @@ class Checkpoints:
     """Waits until everything is on disk."""
     self._manager.close()
 
-  def restore(self, state: Any) -> tuple[Any, int] | None:
+  def steps(self) -> list[int]:
+    """Returns the steps that there are checkpoints of, the oldest first."""
+    return sorted(self._manager.all_steps())
+
+  def restore(
+    self, state: Any, only: int | None = None
+  ) -> tuple[Any, int] | None:
     """Reads the newest intact checkpoint; changes nothing on disk.
 
     Args:
+      only: the checkpoint of this step instead, or none.
       state: the state to fill, or its `jax.ShapeDtypeStruct`s: gives tree,
         shapes, dtypes and shardings. The devices need not be those that wrote.
 
@@ -100,7 +107,7 @@ class Checkpoints:
         self._say(
           f'checkpoint {path} is incomplete (half-written) and is ignored'
         )
-    steps = sorted(self._manager.all_steps(), reverse=True)
+    steps = self.steps()[::-1]
     newest = steps[0] if steps else -1
     if set(_gather(newest)) != {newest}:
       raise ValueError(
@@ -108,7 +115,7 @@ class Checkpoints:
         'it must be one folder that all of them share'
       )
     damage = {}
-    for step in steps:
+    for step in steps if only is None else {only}.intersection(steps):
       leaves, reason = self._read(step)
       if not all(_gather(not reason)):
         damage[step] = reason or 'another process cannot read it'

@@ -1,10 +1,26 @@
-"""What main, sweep and preview share of reading `--config` and overrides."""
+"""What the commands share: reading `--config`, and devices of a CPU."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 
+import jax
 from absl import flags
+
+
+def set_up_cpu(devices: int) -> None:
+  """Divides a CPU into XLA devices; to be called before the first is used.
+
+  Args:
+    devices: how many.
+  """
+  jax.config.update('jax_num_cpu_devices', devices)
+  # On a busy machine, or one that slept, a device may be late for a reduction:
+  # XLA ends the process after 40 seconds unless told otherwise.
+  patience = '--xla_cpu_collective_call_terminate_timeout_seconds'
+  if patience not in (xla_flags := os.environ.get('XLA_FLAGS', '')):
+    os.environ['XLA_FLAGS'] = f'{xla_flags} {patience}=600'
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ over subsets and folders (mean and standard deviation).
 """
 
 import collections
+import fcntl
 import json
 import os
 import pathlib
@@ -25,10 +26,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import scipy.stats
 from absl import app, flags, logging
+
+from contrastive_jax import command_line
 
 _FINETUNE = re.compile(r'finetune_(\d+(?:\.\d+)?)')
 _TRAINED = 'trained encoder'
@@ -56,13 +58,15 @@ def evaluate(
     say: takes the results, a line each, as they come.
 
   Returns:
-    What is in evaluation.json: `step`, and `results`: a dict each with
-    protocol, setting, representation, data, metric, value, low, high,
-    examples, interval (what `low` and `high` are) and headline (False: of a
-    grid, and not what was chosen).
+    `step` of the checkpoint, and `results`, all that evaluation.json has of
+    that step: a dict each with step, protocol, setting, representation, data,
+    metric, value, low, high, examples, interval (what `low` and `high` are) and
+    headline (False: of a grid, and not what was chosen). Those of other steps
+    stay in the file.
 
   Raises:
-    ValueError: unknown protocol, or one that needs labels where there are none.
+    ValueError: unknown protocol, or one that needs labels where there are none;
+      transfer without a protocol of frozen features; a damaged evaluation.json.
     FileNotFoundError: no work folder, no checkpoint, or no data.
   """
   from contrastive_jax import build
@@ -71,7 +75,14 @@ def evaluate(
 
   frozen = [p for p in protocols if _share(p) is None and p != 'supervised']
   _check(protocols)
+  if transfer and not frozen:
+    raise ValueError(
+      f'transfer is of frozen features, and {protocols[0]} trains the encoder '
+      'on: add knn or linear to the protocols'
+    )
+  path = pathlib.Path(workdir) / 'evaluation.json'
   job, state = encoder.load(workdir)
+  _stored(path)  # a damaged file is to be known of now, not after hours
   seed = int(job.config.seed if seed is None else seed)
   loaded = [sources.load(spec, channels=job.run.channels) for spec in transfer]
   for source in (job.source, *loaded):
@@ -87,11 +98,11 @@ def evaluate(
 
   def add(results: list[Result]) -> None:
     nonlocal evaluation
-    # At once: what comes next may take hours, or fail.
-    evaluation = _store(pathlib.Path(workdir), step, results)
     for result in results:
       if result['headline']:
         say(line(result))
+    # At once: what comes next may take hours, or fail.
+    evaluation = _store(path, step, results)
 
   for source in (job.source, *loaded) if frozen else ():
     for name, encode in representations.items():
@@ -277,27 +288,42 @@ def _over_subsets(scores: list[Result]) -> Result:
   }
 
 
-def _store(
-  workdir: pathlib.Path, step: int, found: list[Result]
-) -> dict[str, Any]:
+def _store(path: pathlib.Path, step: int, found: list[Result]) -> Result:
   """Adds results to evaluation.json, in the place of earlier ones."""
   from contrastive_jax.checkpoint import atomic_write
 
-  path = workdir / 'evaluation.json'
-  before: list[Result] = []
-  if path.exists():
-    stored = json.loads(path.read_text())
-    # Those of another checkpoint are of another encoder.
-    before = stored['results'] if stored['step'] == step else []
-
   def key(result: Result) -> tuple:
-    return tuple(result[k] for k in ('protocol', 'representation', 'data'))
+    names = ('step', 'protocol', 'representation', 'data')
+    return tuple(result[k] for k in names)
 
+  found = [{'step': step} | result for result in found]
   fresh = {key(result) for result in found}
-  kept = [result for result in before if key(result) not in fresh]
-  evaluation = {'step': step, 'results': kept + found}
-  atomic_write(path, json.dumps(evaluation, indent=2) + '\n')
-  return evaluation
+  # Another evaluation of the same folder may be at it, too.
+  with path.with_suffix('.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    kept = [r for r in _stored(path) if key(r) not in fresh]
+    results = kept + found
+    atomic_write(path, json.dumps({'results': results}, indent=2) + '\n')
+  return {'step': step, 'results': [r for r in results if r['step'] == step]}
+
+
+def _stored(path: pathlib.Path) -> list[Result]:
+  """The results that evaluation.json has.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  if not path.exists():
+    return []
+  try:
+    results = json.loads(path.read_text())['results']
+    for result in results:
+      result['step'], result['protocol'], result['data']
+    return results
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error!r}): repair it or move it away'
+    ) from None
 
 
 def _define_flags() -> None:
@@ -319,7 +345,7 @@ def main(argv: Sequence[str]) -> None:
   values = flags.FLAGS
   if not values['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
-  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   try:
     evaluations = [
       evaluate(

@@ -79,12 +79,7 @@ def set_up_devices(batch_size: int) -> None:
   cores = len(os.sched_getaffinity(0))
   rows = batch_size // (_PROCESSES.value or 1)
   dividing = [n for n in range(1, cores + 1) if rows % n == 0]
-  jax.config.update('jax_num_cpu_devices', _CPU_DEVICES.value or dividing[-1])
-  # On a busy machine, or one that slept, a device may be late for a reduction:
-  # XLA ends the process after 40 seconds unless told otherwise.
-  patience = '--xla_cpu_collective_call_terminate_timeout_seconds'
-  if patience not in (xla_flags := os.environ.get('XLA_FLAGS', '')):
-    os.environ['XLA_FLAGS'] = f'{xla_flags} {patience}=600'
+  command_line.set_up_cpu(_CPU_DEVICES.value or dividing[-1])
   if _COORDINATOR.value == 'auto':
     jax.distributed.initialize()
   elif _COORDINATOR.value:

@@ -64,7 +64,7 @@ def make_optimizer(
   rest = _update_rule(config, learning_rate, weight_decay, peak)
   if not config.frozen:
     return rest
-  thaw = _frozen_steps(config, steps_per_epoch)
+  thaw = frozen_steps(config, steps_per_epoch)
   # While it is masked a transformation stands still: its momentum, and also
   # its count of the updates, at which it looks up rate and decay.
   late = _update_rule(
@@ -97,7 +97,7 @@ def parameter_groups(
   Returns:
     Lines of text: the treatment, how many tensors and values, and an example.
   """
-  thaw = _frozen_steps(config, steps_per_epoch)
+  thaw = frozen_steps(config, steps_per_epoch)
   groups = {}
   for (path, p), is_decayed, is_bias_or_norm in zip(
     jax.tree.leaves_with_path(params),
@@ -205,7 +205,8 @@ def _is_bias_or_norm(params: Any) -> Any:
   return jax.tree.map(lambda p: p.ndim <= 1, params)
 
 
-def _frozen_steps(config: Config, steps_per_epoch: int) -> int:
+def frozen_steps(config: Config, steps_per_epoch: int) -> int:
+  """Returns for how many steps the config's `optimizer.frozen` stand still."""
   return round(config.frozen_epochs * steps_per_epoch)
 
 

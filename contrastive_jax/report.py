@@ -167,12 +167,37 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
     page.table(header, rows, best=best, name='comparison'),
     page.element('p', remark, kind='quiet'),
   ]
+  if half := max((_half_width(run) for run in runs), default=0.0):
+    body.append(
+      page.element(
+        'p',
+        f'For want of test images an accuracy may be off by up to ± {half:.1f} '
+        'points (95 %): the best of two that are closer is a guess.',
+        kind='quiet',
+      )
+    )
+  header, rows = words.measured_together(runs)
+  if rows:
+    body += [
+      page.element('h3', 'Protocols, in per cent, with 95 % intervals'),
+      page.table(header, rows),
+    ]
   if differing:
     body += [
       page.element('h3', 'Where their configs differ'),
       page.table(['field', *(run.name for run in runs)], differing),
     ]
   return body
+
+
+def _half_width(run: Run) -> float:
+  """Half the 95 % interval of its linear accuracy, in points."""
+  share, images = (
+    folder.latest(run, key) for key in ('linear_accuracy', 'test_images')
+  )
+  if share is None or not images:
+    return 0.0
+  return 196 * (share * (1 - share) / images) ** 0.5
 
 
 def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:

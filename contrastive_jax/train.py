@@ -116,7 +116,7 @@ def pretrain(config: Config, workdir: str | pathlib.Path) -> dict[str, Any]:
           job, state, start_step, workdir, checkpoints, termination
         )
       except health.Collapsed as collapsed:
-        _write_summary(workdir, collapsed.report)
+        _write_summary(workdir, {**collapsed.report, **comparison.NOTHING})
         raise
     unreadable = workfolder.report_unreadable(unreadable, job, workdir)
     done = int(state.step)
@@ -190,17 +190,21 @@ def train(
       finished = done == run.total_steps
       if stop or finished or done % config.log.every_steps == 0:
         before = last.get('verdict', 'ok')
+        rows = embedding.fetch(embeddings, job.mesh)
         last = {
           'step': done,
           'epoch': done / run.steps_per_epoch,
           **_means(interval),
-          **embedding.statistics(embedding.fetch(embeddings, job.mesh)),
+          **embedding.statistics(rows),
           'chance_loss': chance,
           'learning_rate': float(np.asarray(job.learning_rate(number))),
           **meter.read(done),
         }
         last['verdict'] = health.verdict(
-          last, total_steps=run.total_steps, known=job.objective.causes
+          last,
+          judged_from=job.judged_from,
+          largest_rank=min(len(rows[0]) - 1, rows[0].shape[1]),
+          known=job.objective.causes,
         )
         _check_finite(last, done)
         records.write(last)
@@ -240,18 +244,19 @@ def _warn(job: build.Job, report: dict[str, Any], before: str) -> None:
     health.Collapsed: the run has collapsed, and is to stop then.
   """
   verdict = report['verdict']
-  if verdict not in job.objective.causes:
-    return
-  sentence = (
-    f'{verdict} at step {report["step"]:,} (effective rank '
-    f'{report["effective_rank"]:.1f}, spread {report["embedding_spread"]:.3f}, '
-    f'loss {report["loss"]:.4f} where chance is {report["chance_loss"]:.4f}). '
-    f'Likely causes: {job.objective.causes[verdict]}'
-  )
   stop = verdict == 'collapsed' and job.config.on_collapse == 'stop'
   if jax.process_count() > 1:
     # The processes stop together, though one may round another way.
     stop = bool(multihost_utils.broadcast_one_to_all(np.asarray(stop)))
+  if verdict not in job.objective.causes and not stop:
+    return
+  causes = job.objective.causes.get(verdict, 'process 0 sees a collapse')
+  sentence = (
+    f'{verdict} at step {report["step"]:,} (effective rank '
+    f'{report["effective_rank"]:.1f}, spread {report["embedding_spread"]:.3f}, '
+    f'loss {report["loss"]:.4f} where chance is {report["chance_loss"]:.4f}). '
+    f'Likely causes: {causes}'
+  )
   if stop:
     raise health.Collapsed(sentence, report)
   if verdict != before:

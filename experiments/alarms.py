@@ -25,16 +25,19 @@ STEPS, EVERY = 200, 20
 # What is broken, and how.
 BROKEN = {
   'byol': {'objective.stop_gradient': False},
+  'simsiam': {'objective.stop_gradient': False},
+  'vicreg': {'objective.variance_weight': 0.0},
+  'swav': {'objective.sinkhorn_iterations': 0},
+  'dino': {'objective.centre_momentum': 1.0},  # it stays at 0
+}
+# What the broken run and its healthy twin have in common.
+SETTING = {
   # The published optimizer: Adam's steps do not let a norm's input fade.
   'simsiam': {
-    'objective.stop_gradient': False,
     'optimizer.name': 'sgd',
     'optimizer.base_learning_rate': 0.4,
     'optimizer.weight_decay': 5e-4,
   },
-  'vicreg': {'objective.variance_weight': 0.0},
-  'swav': {'objective.sinkhorn_iterations': 0},
-  'dino': {'objective.centre_momentum': 1.0},  # it stays at 0
 }
 
 
@@ -47,6 +50,14 @@ class _After(train.Termination):
 
   def requested(self, step: int) -> bool:
     return step >= self._step
+
+
+def configure(config: Config, name: str, *, broken: bool) -> Config:
+  """Returns the config, changed in place, of a run that is to be judged."""
+  config.update_from_flattened_dict(SETTING.get(name, {}))
+  if broken:
+    config.update_from_flattened_dict(BROKEN[name])
+  return config
 
 
 def verdicts(config: Config, workdir: pathlib.Path) -> dict[int, str]:
@@ -92,9 +103,7 @@ def main() -> None:
   for name, overrides in BROKEN.items():
     found = []
     for broken in (True, False):
-      config = small_configs.tiny(name)
-      if broken:
-        config.update_from_flattened_dict(overrides)
+      config = configure(small_configs.tiny(name), name, broken=broken)
       with tempfile.TemporaryDirectory() as folder:
         found.append(first_alarm(verdicts(config, pathlib.Path(folder))))
     field = next(iter(overrides))

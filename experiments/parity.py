@@ -6,7 +6,8 @@
 Prints, for shard_map and pmap on 2, 4 and 8 simulated devices, the largest
 relative error ||g - g_1|| / ||g_1|| over all parameter tensors. The batch is
 the first of the run; its size is the config's. --all takes every
-configs/*_small.py on digits, with two residual blocks and 64 images a batch.
+configs/*_small.py on digits, with two residual blocks and 64 images a batch,
+and the options of small_configs.py.
 
 An activation that rounding puts on the other side of a ReLU's kink makes a jump
 of 1e-3 or so in the gradient, though not in the loss: with millions of
@@ -122,7 +123,7 @@ if __name__ == '__main__':
   every = flags.DEFINE_bool('all', False, 'Every configs/*_small.py.')
   app.run(
     lambda argv: main(
-      {name: small_configs.tiny(name) for name in small_configs.NAMES}
+      small_configs.all_tiny()
       if every.value
       else {holder.value.objective.name: holder.value}
     )

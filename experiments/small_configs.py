@@ -11,6 +11,42 @@ NAMES = sorted(
 )
 
 
+# Options that give an objective another state or other passes: what holds for
+# the configs is to hold for these. Sizes are of digits and 64 images a batch.
+OPTIONS = {
+  'swav, queue': ('swav', {'objective.queue_size': 192}),
+  'swav, local crops': (
+    'swav',
+    {'augment.local_crops': 2, 'augment.local_size': 4},
+  ),
+  'dino, local crops': (
+    'dino',
+    {
+      'augment.local_crops': 2,
+      'augment.local_size': 4,
+      'objective.norm_last_layer': False,
+    },
+  ),
+  'simclr, local crops': (
+    'simclr',
+    {'augment.local_crops': 2, 'augment.local_size': 4},
+  ),
+  'byol, local crops': (
+    'byol',
+    {'augment.local_crops': 2, 'augment.local_size': 4},
+  ),
+  'dclw': ('dcl', {'objective.variant': 'dclw'}),
+  'moco, symmetric': (
+    'moco',
+    {'objective.symmetric': True, 'objective.queue_size': 384},
+  ),
+  'instance_discrimination, NCE': (
+    'instance_discrimination',
+    {'objective.negatives': 50, 'objective.temperature': 0.5},
+  ),
+}
+
+
 def load(name: str, source: str = 'digits') -> Config:
   """Returns the config of configs/<name>_small.py for a data source."""
   return importlib.import_module(f'configs.{name}_small').get_config(source)
@@ -23,3 +59,12 @@ def tiny(name: str) -> Config:
   config.encoder.width = 8
   config.batch_size = 64
   return config
+
+
+def all_tiny() -> dict[str, Config]:
+  """Returns that of every config, and of every option."""
+  configs = {name: tiny(name) for name in NAMES}
+  for label, (name, overrides) in OPTIONS.items():
+    configs[label] = tiny(name)
+    configs[label].update_from_flattened_dict(overrides)
+  return configs

@@ -12,6 +12,7 @@ from contrastive_jax import build, evaluate, workfolder
 from contrastive_jax.checkpoint import Checkpoints
 from contrastive_jax.data import sources
 from contrastive_jax.evaluation import encoder, finetune
+from experiments import small_configs
 from tests import tiny
 
 
@@ -106,6 +107,46 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
   assert values[0] != values[1]
 
 
+def test_results_of_other_checkpoints_stay(folder, tmp_path):
+  path = tmp_path / 'evaluation.json'
+  result = {'protocol': 'knn', 'representation': 'x', 'data': 'y'}
+  evaluate._store(path, 3, [result | {'value': 0.5}])
+  found = evaluate._store(path, 9, [result | {'value': 0.7}])
+  assert [r['value'] for r in found['results']] == [0.7]
+  again = evaluate._store(path, 3, [result | {'value': 0.6}])
+  assert again == {'step': 3, 'results': [result | {'step': 3, 'value': 0.6}]}
+  stored = json.loads(path.read_text())['results']
+  assert sorted((r['step'], r['value']) for r in stored) == [(3, 0.6), (9, 0.7)]
+  # A damaged file is said before anything is computed, and stays.
+  config = (folder / 'config.json').read_text()
+  (tmp_path / 'config.json').write_text(config)
+  (tmp_path / 'checkpoints').symlink_to(folder / 'checkpoints')
+  for damaged in ('{"results": [', '{}', '{"results": [{}]}'):
+    path.write_text(damaged)
+    with pytest.raises(ValueError, match='evaluation.json is damaged'):
+      evaluate.evaluate(tmp_path, ['knn'])
+    assert path.read_text() == damaged
+
+
+@pytest.mark.parametrize('name', small_configs.NAMES)
+def test_any_objective_has_an_encoder_to_train_on(name):
+  """Fine-tuning starts from the weights that evaluation sees."""
+  job = build.build(tiny.config_of(f'{name}_small'))
+  state = jax.eval_shape(lambda: build.init_state(job))
+  labelled = build.build(finetune._supervised_config(job.config))
+  start = jax.eval_shape(lambda: build.init_state(labelled))
+  params, model_state = job.objective.evaluated(state.params, state.model_state)
+  for ours, theirs in (
+    (params, start.params),
+    (model_state['batch_stats'], start.model_state['batch_stats']),
+  ):
+    shapes = [
+      jax.tree.map(lambda x: x.shape, tree['encoder'])
+      for tree in (ours, theirs)
+    ]
+    assert shapes[0] == shapes[1]
+
+
 def test_what_is_done_is_kept_if_the_rest_fails(folder, monkeypatch):
   def broken(*_, **__):
     raise RuntimeError('no such luck')
@@ -171,6 +212,19 @@ def test_rare_classes_are_fine_tuned_with_what_they_have(folder, monkeypatch):
   assert tuned.setting.startswith('40 labels')
 
 
+def test_one_image_a_class_leaves_nothing_to_choose_by(folder, monkeypatch):
+  monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
+  job, state = encoder.load(folder)
+  train = job.source.train
+  seven = np.flatnonzero(train.labels == 7)[:1]
+  others = np.flatnonzero(train.labels != 7)
+  rare = sources.subset(train, np.union1d(seven, others), 'one seven')
+  job = job._replace(source=job.source._replace(train=rare))
+  tuned = finetune.finetune(job, state, 0.1, epochs=1)
+  assert tuned.setting.startswith('10 labels')
+  assert f'rate {finetune.LEARNING_RATES[0]:g} ' in tuned.setting
+
+
 def test_devices_that_do_not_divide_the_batch(folder, tmp_path):
   config = tiny.config()
   config.batch_size = 12
@@ -214,6 +268,8 @@ def test_what_is_refused(folder, tmp_path):
     evaluate.evaluate(folder, ['knnn'])
   with pytest.raises(ValueError, match='finetune_200: there are 0 to 100 %'):
     evaluate.evaluate(folder, ['finetune_200'])
+  with pytest.raises(ValueError, match='transfer is of frozen features'):
+    evaluate.evaluate(folder, ['finetune_10'], transfer=['digits'])
 
 
 def test_labels_that_are_not_there(folder, monkeypatch):

@@ -5,6 +5,7 @@ import importlib
 import ml_collections
 
 from configs import simclr_small
+from experiments import small_configs
 
 
 def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
@@ -18,8 +19,14 @@ def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
 
 
 def config_of(name: str) -> ml_collections.ConfigDict:
-  """Any configs/<name>.py on digits, as small."""
-  return shrink(importlib.import_module(f'configs.{name}').get_config('digits'))
+  """Any configs/<name>.py on digits, or one of OPTIONS, as small."""
+  stem, overrides = name, {}
+  if name in small_configs.OPTIONS:
+    objective, overrides = small_configs.OPTIONS[name]
+    stem = f'{objective}_small'
+  c = shrink(importlib.import_module(f'configs.{stem}').get_config('digits'))
+  c.update_from_flattened_dict(overrides)
+  return c
 
 
 def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -1,7 +1,7 @@
 """Is this loss normal, and did the embedding collapse? One word for it."""
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 # Besides 'ok', and 'not finite', which ends a run.
@@ -10,14 +10,15 @@ VERDICTS = {'at chance', 'partial collapse', 'collapsed'}
 # Of the larger of 1 and the chance value: a loss nearer to it learned nothing.
 _AT_CHANCE = 0.01
 # Until then a loss may well be where chance is.
-_GRACE_STEPS = 200
+GRACE_STEPS = 200
 # Spread of the embedding: 1 is even. Healthy runs of all objectives stayed
 # above 0.33, from their first steps on.
 _COLLAPSED_SPREAD = 0.15
 _PARTIAL_SPREAD = 0.25
 # An objective's own gauge, from 0 to 1.
 _COLLAPSED_GAUGE = 0.05
-# Effective rank and RankMe; healthy runs stayed above 10.
+# Effective rank and RankMe; healthy runs stayed above 10. Where few rows or
+# dimensions allow no more than 6, half of that.
 _PARTIAL_RANK = 3.0
 
 
@@ -30,8 +31,29 @@ class Collapsed(RuntimeError):
     self.report = report
 
 
+def judged_from(
+  total_steps: int, *, idle_steps: Sequence[int] = (), least: int = 0
+) -> int:
+  """Returns the step from which a run may be said to be at chance.
+
+  Args:
+    total_steps: of the run, at whose end all but `least` is over.
+    idle_steps: of the warm-up, of frozen parameters: a run that hardly trains
+      yet may well be at chance.
+    least: that the objective asks for, however short the run is.
+
+  Returns:
+    The step; no run learns at once, so at least 200.
+  """
+  return max(least, min(total_steps, max(GRACE_STEPS, *idle_steps, 0)))
+
+
 def verdict(
-  report: dict[str, Any], *, total_steps: int, known: Container[str]
+  report: dict[str, Any],
+  *,
+  judged_from: int,
+  largest_rank: int,
+  known: Container[str],
 ) -> str:
   """Returns 'ok', 'at chance', 'partial collapse', 'collapsed', 'not finite'.
 
@@ -39,8 +61,8 @@ def verdict(
     report: step, loss, chance_loss, and of `embedding.statistics` spread,
       effective_rank and rankme; collapse_gauge (1 healthy, 0 collapsed) where
       the objective has one of its own.
-    total_steps: of the run. 'at chance' is only said from step 200 on, or at
-      the end of a shorter run: no run learns at once.
+    judged_from: the step from which 'at chance' may be said: `judged_from`.
+    largest_rank: that the embeddings looked at could have: min(n - 1, d).
     known: the verdicts that this objective can have, of `Objective.causes`.
 
   Returns:
@@ -59,13 +81,14 @@ def verdict(
   if 'collapsed' in known and not alive:
     return 'collapsed'
   rank = min(report['effective_rank'], report['rankme'])
-  whole = spread >= _PARTIAL_SPREAD and rank >= _PARTIAL_RANK
+  least_rank = min(_PARTIAL_RANK, largest_rank / 2)
+  whole = spread >= _PARTIAL_SPREAD and rank >= least_rank
   if 'partial collapse' in known and not whole:
     return 'partial collapse'
   margin = _AT_CHANCE * max(1.0, abs(report['chance_loss']))
   if (
     'at chance' in known
-    and report['step'] >= min(_GRACE_STEPS, total_steps)
+    and report['step'] >= judged_from
     and report['loss'] >= report['chance_loss'] - margin
   ):
     return 'at chance'

@@ -19,6 +19,15 @@ _PIXELS_IMAGES = 200_000
 # Features of which the effective rank is measured.
 _RANK_IMAGES = 10_000
 _RANK = 'effective_rank'
+# What a run that was stopped before its evaluation has in its summary.
+NOTHING = {
+  'rows': {},
+  'knn_accuracy': None,
+  'linear_accuracy': None,
+  'few_label_accuracy': None,
+  'feature_rank': None,
+  'test_images': None,
+}
 
 
 def compare(
@@ -35,7 +44,8 @@ def compare(
     `rows`: a dict of metrics for each of the three (of the trained one alone,
     without config.evaluation.baselines); and knn_accuracy, linear_accuracy,
     few_label_accuracy and feature_rank (the effective rank of up to 10,000
-    images' features) of the trained encoder. Accuracies are None (null) where
+    images' features) of the trained encoder; and test_images, how many the
+    accuracies are of. Accuracies are None (null) where
     the data has no labels or no test split, and all is for raw pixels of more
     than 200,000 images.
 
@@ -66,6 +76,7 @@ def compare(
     'linear_accuracy': trained[names[1]],
     'few_label_accuracy': trained[names[2]],
     'feature_rank': trained[_RANK],
+    'test_images': None if job.source.test is None else job.source.test.size,
   }
 
 

@@ -85,8 +85,9 @@ def finetune(
   if epochs is None:
     epochs = next(epochs for most, epochs in _EPOCHS if share <= most)
   chosen = LEARNING_RATES[0]
-  if len(LEARNING_RATES) > 1:
-    least = np.unique(labels[ids], return_counts=True)[1].min()
+  least = np.unique(labels[ids], return_counts=True)[1].min()
+  # Of a single image a class none can be held out, to choose a rate by.
+  if len(LEARNING_RATES) > 1 and least > 1:
     kept, held = sources.hold_out(
       labels[ids], _HELD_OUT if least >= _FEW else _HELD_OUT_OF_FEW
     )

@@ -34,9 +34,12 @@ class Recipe(NamedTuple):
   larc: bool = False
 
 
-# Sources: the official code of each; lightly's is its benchmark's.
+# Sources: the official code of each; lightly's is its benchmark's. Learning
+# rates that are not scaled are of any batch.
 RECIPES = {
   'simclr': Recipe(0.1, 4096, 90, nesterov=True, weight_decay=1e-6),
+  # For CIFAR: the one that was made for small images.
+  'simclr_cifar': Recipe(0.1, 512, 100, nesterov=True),
   'moco': Recipe(
     30.0, 256, 100, scaled=False, milestones=(60, 80), init_std=0.01
   ),
@@ -52,6 +55,18 @@ RECIPES = {
   ),
   'dino': Recipe(0.001, 1024, 100, init_std=0.01),
   'lightly': Recipe(0.1, 256, 90, init_std=0.01),
+  # solo-learn, ImageNet-100: a rate for each method.
+  **{
+    f'solo_{method}': Recipe(
+      rate, 256, 100, scaled=False, milestones=(60, 80), init_std=0.01
+    )
+    for method, rate in (
+      ('simclr', 1.0),
+      ('byol', 0.3),
+      ('moco', 3.0),
+      ('barlow_twins', 0.1),
+    )
+  },
 }
 _MOMENTUM = 0.9
 _LARC_TRUST = 1e-3

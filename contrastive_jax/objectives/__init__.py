@@ -47,6 +47,7 @@ class Objective(NamedTuple):
     features: (params, model_state, images) -> [b, d]. The frozen encoder.
     causes: a verdict of `diagnostics.health` other than 'ok' -> what it is
       likely to come from, for this objective; one line.
+    grace_epochs: until then a healthy run may be at chance.
     evaluated: (params, model_state) -> what `features` is given of them: other
       than themselves where not the trained encoder counts but its target.
 
@@ -64,6 +65,7 @@ class Objective(NamedTuple):
   chance: Callable[[int], float]
   features: Callable[..., jax.Array]
   causes: dict[str, str]
+  grace_epochs: float = 0.0
   evaluated: Callable[..., tuple[Any, Any]] = lambda params, model_state: (
     params,
     model_state,

@@ -24,9 +24,15 @@ FIELDS = (
   'projector_output_size',
 )
 
-# Not 'at chance': an image meets its row of the bank once an epoch, so that a
-# healthy run is above chance for several epochs, however many steps they have.
+# An image meets its row of the bank once an epoch, so that a healthy run is
+# above chance for several epochs, however many steps they have.
+_GRACE_EPOCHS = 10.0
+
 CAUSES = {
+  'at chance': (
+    'too low a learning rate, too high a temperature, or augmentations that '
+    'leave nothing of an image'
+  ),
   'partial collapse': (
     'views that one simple feature, such as the mean colour, tells apart, or '
     'too high a temperature'
@@ -143,4 +149,5 @@ def make(config: Config, run: Run) -> Objective:
     chance=chance,
     features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
+    grace_epochs=_GRACE_EPOCHS,
   )

@@ -53,15 +53,22 @@ def read(workdir: str | pathlib.Path, name: str = '') -> Run:
   reports = _reports(path / 'metrics.jsonl', gaps)
   summary = _object(path / 'summary.json', gaps)
   results = _object(path / 'evaluation.json', gaps).get('results', [])
+  results = [row for row in results if isinstance(row, dict)]
   run = Run(
     path,
     name or path.resolve().name,
     config,
     reports,
     summary,
-    [row for row in results if isinstance(row, dict)],
+    results,
     (),
   )
+  older = {row['step'] for row in results if isinstance(row.get('step'), int)}
+  if older := sorted(older - {steps_done(run)}):
+    gaps.append(
+      f'Some results are of step {", ".join(f"{s:,}" for s in older)}, not of '
+      f'the last one, {steps_done(run):,}.'
+    )
   if not reports:
     gaps.append(
       'There are no reports yet: the run has not come to its first one, every '

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from contrastive_jax.config import flat
@@ -116,7 +117,7 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
   Args:
     run: with results or without. Of a grid only what was chosen is shown.
   """
-  header = 'protocol', 'encoder', 'setting', 'metric', 'value', 'interval'
+  header = 'step', 'protocol', 'encoder', 'setting', 'metric', 'value'
   body = []
   for row in run.results:
     if not row.get('headline', True):
@@ -128,6 +129,7 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
     examples = row.get('examples')
     body.append(
       [
+        number(row.get('step')),
         str(row.get('protocol', '–')),
         str(row.get('representation', '–')),
         str(row.get('setting', '–')),
@@ -138,7 +140,41 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
         f'{examples:,}' if isinstance(examples, int) else '–',
       ]
     )
-  return [*header, 'data', 'examples'], body
+  return [*header, 'interval', 'data', 'examples'], body
+
+
+def measured_together(
+  runs: Sequence[Run],
+) -> tuple[list[str], list[list[str]]]:
+  """Returns header and rows of what evaluation.json has of several runs.
+
+  Args:
+    runs: of each the newest result counts.
+
+  Returns:
+    A line for each protocol, encoder and data, a column a run, with the
+    intervals; no lines where a single run was evaluated, or none.
+  """
+  found: dict[tuple[str, ...], dict[int, str]] = {}
+  for number_of_run, run in enumerate(runs):
+    for row in sorted(run.results, key=lambda row: row.get('step') or 0):
+      value, low, high = (row.get(k) for k in ('value', 'low', 'high'))
+      if not row.get('headline', True) or row.get('metric') != 'accuracy':
+        continue
+      text = percent(value)
+      if low is not None and high is not None:
+        text += f' ({percent(low)} to {percent(high)})'
+      key = tuple(
+        str(row.get(k, '–')) for k in ('protocol', 'representation', 'data')
+      )
+      found.setdefault(key, {})[number_of_run] = text
+  if len({run for line in found.values() for run in line}) < 2:
+    return [], []
+  header = ['protocol', 'encoder', 'data', *(run.name for run in runs)]
+  return header, [
+    [*key, *(line.get(i, '–') for i in range(len(runs)))]
+    for key, line in found.items()
+  ]
 
 
 def comparison(run: Run) -> dict[str, Any]:

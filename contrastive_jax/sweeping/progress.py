@@ -129,7 +129,15 @@ def list_plan(points: Sequence[Point]) -> str:
   lines.append(f'{len(points)} points, {len(done)} of them done')
   known = [count for count in images if count is not None]
   if len(known) < len(images):
-    lines.append('the number of images is known once the first point has begun')
+    epochs = [
+      point.config.epochs
+      for point, count, summary in zip(points, images, summaries, strict=True)
+      if count is None and summary is None
+    ]
+    lines.append(
+      f'{sum(epochs):,} epochs in all; how many images that is, is known once '
+      'the first point has begun'
+    )
     return '\n'.join(lines)
   left = sum(
     count

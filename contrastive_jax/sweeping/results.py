@@ -1,6 +1,7 @@
 """What a sweep found: results.csv, results.md and a plot a score."""
 
 import csv
+import fcntl
 import io
 import pathlib
 import statistics
@@ -24,6 +25,7 @@ _MEASURED = (
   'chance_loss',
   'verdict',
   'images_per_second',
+  'test_images',
 )
 # What is averaged: its name for a reader, the factor, the format.
 SCORES = {
@@ -65,6 +67,13 @@ def write(points: Sequence[Point], workdir: pathlib.Path) -> None:
   Raises:
     ValueError: a point was scored on the test split.
   """
+  # Of an array's tasks the last to write has seen what all others have done.
+  with (workdir / 'results.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    _write(points, workdir)
+
+
+def _write(points: Sequence[Point], workdir: pathlib.Path) -> None:
   # matplotlib is slow to import, and a listing is to be quick.
   from contrastive_jax.sweeping import plots
 
@@ -107,6 +116,7 @@ def write(points: Sequence[Point], workdir: pathlib.Path) -> None:
   lines = [
     f'{len(rows) - failed} of {len(points)} runs done, {failed} failed.',
     _NOTE,
+    *_precision(settings),
     '',
     markdown(settings),
     '',
@@ -119,6 +129,23 @@ def write(points: Sequence[Point], workdir: pathlib.Path) -> None:
     ]
   lines += [f'![{SCORES[key][0]}]({key}.png)\n' for key in plotted]
   write_whole(workdir / 'results.md', '\n'.join(lines))
+
+
+def _precision(settings: Sequence[Setting]) -> list[str]:
+  """Says how far a score may be off for want of images."""
+  runs = [run for setting in settings for run in setting.runs]
+  scores = [r['linear_accuracy'] for r in runs if r['linear_accuracy']]
+  images = [r['test_images'] for r in runs if r['test_images']]
+  if not scores or not images:
+    return []
+  mean, least = statistics.mean(scores), min(images)
+  half = 196 * (mean * (1 - mean) / least) ** 0.5
+  return [
+    f'Each score is of {least:,} images, the same for all: for want of more it '
+    f'may be off by ± {half:.1f} points (95 %), on top of the ± over seeds in '
+    'the table. Differences between settings are surer, as the images are the '
+    'same.'
+  ]
 
 
 def sentence(summary: dict[str, Any]) -> str:

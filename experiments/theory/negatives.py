@@ -37,6 +37,7 @@ from contrastive_jax.data.sources import Split
 from contrastive_jax.diagnostics import mutual_information as mi
 from contrastive_jax.evaluation import encoder
 from contrastive_jax.state import TrainState
+from experiments.theory import represent
 
 IMAGES = 4096
 DRAWS = 10
@@ -85,41 +86,14 @@ def scores(
     raise ValueError(
       f'{c.objective.name} has 1 view of an image, and a pair takes 2'
     )
-  batches = build.train_batches(
-    job._replace(source=job.source._replace(train=split)), 0
-  )
-  count = max(1, min(limit, split.size) // c.batch_size)
-  chosen = [next(batches) for _ in range(count)]
-  batches.close()
-
-  @jax.jit
-  def embeddings(state, batch):
-    views = tuple(
-      step.network_input(images, c.data)
-      for images in step.augmented_views(batch, c)
-    )
-    _, (_, _, found) = job.objective.loss(
-      state.params,
-      state.model_state,
-      {'views': views, 'label': batch['label'], 'id': batch['id']},
-      rng=jax.random.fold_in(state.rng, state.step),
-      step=state.step,
-      axis_name=None,
-    )
-    return found[:2]
-
-  result = []
-  for state in states:
-    found = [jax.device_get(embeddings(state, batch)) for batch in chosen]
-    first, second = (
-      _normalized(np.concatenate(view)) for view in zip(*found, strict=True)
-    )
-    result.append(first @ second.T / np.float32(c.objective.temperature))
-  return result
+  temperature = np.float32(c.objective.temperature)
+  return [
+    _normalized(first) @ _normalized(second).T / temperature
+    for first, second in represent.embeddings(job, states, split, limit)
+  ]
 
 
 def _normalized(z: np.ndarray) -> np.ndarray:
-  z = z.astype(np.float32)
   return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
 
 

@@ -1,14 +1,16 @@
 """Images at hand, and what makes features of them."""
 
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import numpy as np
 
-from contrastive_jax import build
+from contrastive_jax import build, step
 from contrastive_jax.data import pipeline, sources
 from contrastive_jax.data.sources import Split
 from contrastive_jax.evaluation import encoder, features
+from contrastive_jax.state import TrainState
 from experiments.theory import changes
 
 # Raw pixels of larger images are compared at this size.
@@ -76,6 +78,57 @@ def sample(job: build.Job, split: Split, limit: int) -> np.ndarray:
     interpolation=data.interpolation,
   )
   return np.concatenate([batch['image'][batch['mask']] for batch in batches])
+
+
+def embeddings(
+  job: build.Job, states: Iterable[TrainState], split: Split, limit: int
+) -> list[list[np.ndarray]]:
+  """Returns what the objective compares, of augmented views of images.
+
+  Args:
+    job: on one device.
+    states: trained or not.
+    split: whose images are augmented as in the run's epoch 0.
+    limit: of the images, which are a multiple of the batch size; a batch at
+      least.
+
+  Returns:
+    Of each state the embeddings of the first two views (or the one that there
+    is), float32 [n, d] each; row i of each is of the same image.
+
+  Raises:
+    ValueError: the split has fewer images than a batch.
+  """
+  c = job.config
+  batches = build.train_batches(
+    job._replace(source=job.source._replace(train=split)), 0
+  )
+  count = max(1, min(limit, split.size) // c.batch_size)
+  chosen = [next(batches) for _ in range(count)]
+  batches.close()
+
+  @jax.jit
+  def of_batch(state, batch):
+    views = tuple(
+      step.network_input(images, c.data)
+      for images in step.augmented_views(batch, c)
+    )
+    _, (_, _, found) = job.objective.loss(
+      state.params,
+      state.model_state,
+      {'views': views, 'label': batch['label'], 'id': batch['id']},
+      rng=jax.random.fold_in(state.rng, state.step),
+      step=state.step,
+      axis_name=None,
+    )
+    return found[:2]
+
+  result = []
+  for state in states:
+    found = [jax.device_get(of_batch(state, batch)) for batch in chosen]
+    views = zip(*found, strict=True)
+    result.append([np.concatenate(view).astype(np.float32) for view in views])
+  return result
 
 
 def _batches(images: np.ndarray, size: int) -> Iterator[features.Batch]:

@@ -120,7 +120,7 @@ def table(
 
   Returns:
     The table; mean and standard deviation over steps, each averaged over
-    seeds.
+    seeds, and the standard deviation of the means of the seeds, if several.
   """
   levels = sorted({float(row['true_nats']) for row in rows})
   found: dict[tuple, dict[float, list]] = {}
@@ -137,9 +137,12 @@ def table(
     '|' + '---|' * (3 + len(levels)),
   ]
   for key, line in found.items():
-    cells = [
-      '{:.2f} ± {:.2f}'.format(*np.mean(line[level], axis=0))
-      for level in levels
-    ]
+    cells = []
+    for level in levels:
+      means, deviations = np.transpose(line[level])
+      cell = f'{np.mean(means):.2f} ± {np.mean(deviations):.2f}'
+      if len(means) > 1:
+        cell += f' (seeds ± {np.std(means, ddof=1):.2f})'
+      cells.append(cell)
     lines.append(f'| {" | ".join([*key, *cells])} |')
   return '\n'.join(lines)

@@ -14,14 +14,17 @@ COLLAPSE = {'partial collapse', 'collapsed'}
 
 @pytest.mark.parametrize('name', alarms.BROKEN)
 def test_a_broken_objective_is_noticed(name, tmp_path, capsys):
-  config = tiny.config_of(f'{name}_small')
-  config.update_from_flattened_dict(alarms.BROKEN[name])
+  config = alarms.configure(tiny.config_of(f'{name}_small'), name, broken=True)
   assert set(alarms.verdicts(config, tmp_path).values()) & COLLAPSE
   assert 'Likely causes: ' in capsys.readouterr().out
 
 
-def test_a_healthy_one_is_not(tmp_path):
-  found = alarms.verdicts(tiny.config_of('byol_small'), tmp_path)
+@pytest.mark.parametrize('name', ['byol', 'simsiam'])
+def test_a_healthy_one_is_not(name, tmp_path):
+  config = tiny.config_of(f'{name}_small')
+  found = alarms.verdicts(
+    alarms.configure(config, name, broken=False), tmp_path
+  )
   assert set(found.values()) == {'ok'}
   assert alarms.first_alarm(found) == 'none'
   assert alarms.first_alarm({20: 'ok', 40: 'at chance'}) == 'at chance, step 40'
@@ -29,7 +32,7 @@ def test_a_healthy_one_is_not(tmp_path):
 
 def test_stopped_on_request(tmp_path):
   config = tiny.config_of('swav_small')
-  config.update_from_flattened_dict(alarms.BROKEN['swav'])
+  alarms.configure(config, 'swav', broken=True)
   config.steps = 200
   config.log.every_steps = 20
   config.checkpoint.every_steps = 1000
@@ -38,3 +41,5 @@ def test_stopped_on_request(tmp_path):
     train.pretrain(config, tmp_path)
   summary = json.loads((tmp_path / 'summary.json').read_text())
   assert summary['verdict'] == 'collapsed'
+  # What a reader of any summary may ask for.
+  assert summary['knn_accuracy'] is None and summary['rows'] == {}

@@ -1,12 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 
-from contrastive_jax.diagnostics import health
+from contrastive_jax.diagnostics import embedding, health
 
 HEALTHY = dict(
   step=1000, embedding_spread=0.99, effective_rank=40.0, rankme=35.0
 )
+
+
+def judge(report, *, judged_from=200, largest_rank=255, known=health.VERDICTS):
+  return health.verdict(
+    report, judged_from=judged_from, largest_rank=largest_rank, known=known
+  )
 
 
 @pytest.mark.parametrize(
@@ -28,30 +35,43 @@ HEALTHY = dict(
 )
 def test_verdict(report, expected):
   report = {**HEALTHY, 'chance_loss': math.log(512), **report}
-  verdict = health.verdict(report, total_steps=2000, known=health.VERDICTS)
-  assert verdict == expected
+  assert judge(report) == expected
 
 
 def test_a_chance_value_of_zero_has_a_margin_too():
   """SimSiam's loss runs from 0 to -1."""
   for loss, expected in ((-0.005, 'at chance'), (-0.5, 'ok')):
     report = {**HEALTHY, 'loss': loss, 'chance_loss': 0.0}
-    assert (
-      health.verdict(report, total_steps=2000, known=health.VERDICTS)
-      == expected
-    )
+    assert judge(report) == expected
 
 
 def test_a_short_run_is_judged_at_its_end():
   for step, expected in ((3, 'ok'), (4, 'at chance')):
     report = {**HEALTHY, 'loss': 6.2, 'chance_loss': 6.2, 'step': step}
-    assert (
-      health.verdict(report, total_steps=4, known=health.VERDICTS) == expected
-    )
+    assert judge(report, judged_from=health.judged_from(4)) == expected
 
 
 def test_an_objective_is_not_given_a_verdict_that_it_does_not_know():
   """Classes pull together on purpose: rank 1 is right for two of them."""
   report = {**HEALTHY, 'effective_rank': 1.0, 'loss': 0.1, 'chance_loss': 0.7}
   known = health.VERDICTS - {'partial collapse'}
-  assert health.verdict(report, total_steps=2000, known=known) == 'ok'
+  assert judge(report, known=known) == 'ok'
+
+
+def test_a_run_that_hardly_trains_yet_is_not_judged():
+  assert health.judged_from(9000, idle_steps=(0, 0)) == 200
+  assert health.judged_from(9000, idle_steps=(3000, 468)) == 3000
+  assert health.judged_from(1000, idle_steps=(3000, 0)) == 1000
+  assert health.judged_from(1000, least=4000) == 4000
+
+
+@pytest.mark.parametrize('shape', [(4, 128), (256, 3), (256, 4)])
+def test_few_rows_or_dimensions_are_no_collapse(shape):
+  rows = np.random.default_rng(0).normal(size=shape)
+  found = embedding.statistics([rows])
+  report = {'step': 1000, 'loss': 3.0, 'chance_loss': math.log(512), **found}
+  largest_rank = min(shape[0] - 1, shape[1])
+  assert judge(report, largest_rank=largest_rank) == 'ok'
+  # As for the threshold of many: a line is one.
+  line = embedding.statistics([rows[:, :1] * np.ones(shape[1])])
+  assert judge({**report, **line}, largest_rank=largest_rank) != 'ok'

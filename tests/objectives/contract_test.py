@@ -1,6 +1,7 @@
 """What every objective owes: each configs/*_small.py, with a tiny encoder.
 
-A new objective is tested here as soon as it has its config.
+A new objective is tested here as soon as it has its config; options that change
+its state or its passes are in experiments/small_configs.py.
 """
 
 import functools
@@ -17,7 +18,8 @@ from experiments import parity, small_configs
 from experiments.parity import relative_errors
 from tests import tiny
 
-NAMES = [f'{name}_small' for name in small_configs.NAMES]
+CONFIGS = [f'{name}_small' for name in small_configs.NAMES]
+NAMES = [*CONFIGS, *small_configs.OPTIONS]
 STEPS = 4
 
 
@@ -126,3 +128,45 @@ def test_what_is_said_of_a_run(name):
   assert all(
     0 < len(causes) <= 160 for causes in t.job.objective.causes.values()
   )
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('name', CONFIGS)
+def test_numerical_fire(name, dtype):
+  """No input of finite numbers makes loss or gradient infinite or NaN."""
+  config = tiny.config_of(name)
+  config.encoder.dtype = dtype
+  config.batch_size = 16
+  if 'temperature' in config.objective:
+    config.objective.temperature = 0.01
+  job = build.build(config, step.make_mesh(jax.devices()[:1]))
+  state = build.init_state(job)
+
+  @jax.jit
+  def value_and_grad(batch):
+    return jax.value_and_grad(job.objective.loss, has_aux=True)(
+      state.params,
+      state.model_state,
+      batch,
+      rng=jax.random.key(0),
+      step=0,
+      axis_name=None,
+    )
+
+  first = build.first_batch(job)
+  batch = {k: np.asarray(v) for k, v in first.items() if k != 'views'}
+  shapes = [np.shape(view) for view in first['views']]
+  rng = np.random.default_rng(0)
+  noise = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+  views = {
+    'zeros': [np.zeros_like(x) for x in noise],
+    'constant': [np.ones_like(x) for x in noise],
+    'duplicates': [np.broadcast_to(noise[0][:1], x.shape) for x in noise],
+    'large': [1e4 * x for x in noise],
+  }
+  for kind, made in views.items():
+    (value, (model_state, *_)), gradient = value_and_grad(
+      {**batch, 'views': tuple(made)}
+    )
+    for path, leaf in jax.tree.leaves_with_path((value, model_state, gradient)):
+      assert np.isfinite(np.asarray(leaf, np.float32)).all(), (kind, path)

@@ -81,6 +81,46 @@ def test_the_study_of_nce_is_near_maximum_likelihood():
   assert nce.table(rows).count('\n') == 3
 
 
+def test_the_picture_of_nce(tmp_path):
+  rng = np.random.default_rng(0)
+  names = 'maximum likelihood', 'NCE, ν = 10'
+  rows = [
+    [problem, name, size, *rng.random(2)]
+    for problem in range(2)
+    for size in (300, 3000)
+    for name in names
+  ]
+  figure = nce.plot(rows)
+  for axis in figure.axes:
+    assert [line.get_label() for line in axis.lines] == list(names)
+    np.testing.assert_array_equal(axis.lines[0].get_xdata(), (300, 3000))
+  figure.savefig(tmp_path / 'nce.png')
+
+
+def test_a_staircase_goes_on_and_may_be_added_to(tmp_path, monkeypatch, capsys):
+  trained = []
+
+  def train(estimator, critic, levels, steps, seed, *, data):
+    trained.append((estimator, seed))
+    return np.repeat(np.float32(levels), steps) - 1 + seed
+
+  monkeypatch.setattr(gaussian, 'train', train)
+  common = f'x --workdir={tmp_path} --steps_a_level=2 --critics=separable'
+  for more in (
+    '--estimators=nwj --data=gaussian',
+    '--estimators=nwj,info_nce --data=gaussian --seeds=2',
+  ):
+    monkeypatch.setattr('sys.argv', [*common.split(), *more.split()])
+    gaussian.main()
+  # Nothing twice.
+  assert trained == [('nwj', 0), ('nwj', 1), ('info_nce', 0), ('info_nce', 1)]
+  assert '1.50 ± 0.00 (seeds ± 0.71)' in capsys.readouterr().out
+  lines = (tmp_path / 'gaussian.csv').read_text().splitlines()
+  assert len(lines) == 1 + 4 * len(gaussian.LEVELS)
+  assert (tmp_path / 'gaussian.png').exists()
+  assert not (tmp_path / 'cubic.png').exists()
+
+
 def test_the_staircase_keeps_below_its_ceiling():
   levels, steps = (2.0, 10.0), 10
   found = gaussian.train(
