@@ -1,18 +1,20 @@
 """Every objective on the same data, encoder and number of images: one table.
 
   python -m experiments.compare_objectives --workdir=runs/compare \
-      --source=idx:/usr/share/datasets/fashion-mnist --images=150000
+      --source=idx:/usr/share/datasets/fashion-mnist --images=150000 \
+      --set=data.image_size=20 --set=encoder.width=8 \
+      '--set=augment.crop_scale=(0.5, 1.0)' --set=optimizer.warmup_epochs=0.25
   python -m experiments.compare_objectives --workdir=runs/compare_digits \
-      --source=digits --images=71680 --seeds=3
+      --source=digits --images=140800 --seeds=3 --set=encoder.width=8
 
 Runs `contrastive_jax.main` once an objective and seed, each in its own folder
 WORKDIR/OBJECTIVE_SEED. Loss, heads and augmentation are what that objective's
-configs/*_small.py says; encoder (but its norm, as MoCo needs groups, and
-whether the last scale of a block begins at 0), batch, optimizer, schedule and
-budget are the same for all. What a recipe of hundreds of epochs fits to its
-batch or its length is fitted to these (`FITTED`). A comparison that was killed
-goes on where it stood. Ends with the table of all that is done, in Markdown;
---table runs nothing and only prints it.
+configs/*_small.py says, and so is whether biases and norms decay; encoder (but
+its norm, as MoCo needs groups, and whether the last scale of a block begins at
+0), batch, optimizer, schedule and budget are the same for all. What a recipe of
+hundreds of epochs fits to its batch or its length is fitted to these
+(`FITTED`). A comparison that was killed goes on where it stood. Ends with the
+table of all that is done, in Markdown; --table runs nothing and only prints it.
 """
 
 import json
@@ -111,8 +113,13 @@ def table(workdir: pathlib.Path) -> str:
     for path in sorted(workdir.glob(f'{name}_[0-9]*/summary.json')):
       summary = json.loads(path.read_text())
       for row in summary['rows'].keys() - {'trained encoder'}:
-        norm = f', norm {_norm(name)}' if row == 'untrained encoder' else ''
-        baselines.setdefault(row + norm, []).append(summary['rows'][row])
+        label = f'{row}, {_what_differs(name, row)}'
+        baselines.setdefault(label, []).append(summary['rows'][row])
+      if not summary['rows']:  # it was stopped
+        lines.append(
+          f'| {path.parent.name} | {summary["verdict"]} |' + ' |' * 6
+        )
+        continue
       runs.append((summary, _reports(path.with_name('metrics.jsonl'))))
     if runs:
       rows = [summary['rows']['trained encoder'] for summary, _ in runs]
@@ -125,6 +132,13 @@ def table(workdir: pathlib.Path) -> str:
   for row, measured in sorted(baselines.items()):
     lines.append(f'| {row} | {_measured(measured)} | | | {len(measured)} |')
   return '\n'.join(lines)
+
+
+def _what_differs(name: str, row: str) -> str:
+  """What makes a baseline of one objective another's."""
+  if row == 'untrained encoder':
+    return f'norm {_norm(name)}'
+  return small_configs.load(name, _SOURCE.value).data.interpolation
 
 
 def _norm(name: str) -> str:
