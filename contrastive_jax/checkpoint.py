@@ -88,9 +88,9 @@ class Checkpoints:
     """Reads the newest intact checkpoint; changes nothing on disk.
 
     Args:
-      only: the checkpoint of this step instead, or none.
       state: the state to fill, or its `jax.ShapeDtypeStruct`s: gives tree,
         shapes, dtypes and shardings. The devices need not be those that wrote.
+      only: the checkpoint of this step, or none.
 
     Returns:
       The state and its step, or None if no checkpoint was ever completed.
@@ -128,6 +128,8 @@ class Checkpoints:
       self._damaged, self._tidied = list(damage), False
       _check_same_leaves(directory / str(step), leaves, state)
       return jax.tree.map(_place, state, _like(state, leaves)), step
+    if damage and only is not None:
+      raise ValueError(f'checkpoint {only} is damaged ({damage[only]})')
     if damage:
       reasons = '; '.join(f'step {step}: {why}' for step, why in damage.items())
       raise ValueError(

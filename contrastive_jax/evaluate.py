@@ -292,19 +292,21 @@ def _store(path: pathlib.Path, step: int, found: list[Result]) -> Result:
   """Adds results to evaluation.json, in the place of earlier ones."""
   from contrastive_jax.checkpoint import atomic_write
 
-  def key(result: Result) -> tuple:
-    names = ('step', 'protocol', 'representation', 'data')
-    return tuple(result[k] for k in names)
-
   found = [{'step': step} | result for result in found]
-  fresh = {key(result) for result in found}
+  fresh = {_key(result) for result in found}
   # Another evaluation of the same folder may be at it, too.
   with path.with_suffix('.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    kept = [r for r in _stored(path) if key(r) not in fresh]
+    kept = [r for r in _stored(path) if _key(r) not in fresh]
     results = kept + found
     atomic_write(path, json.dumps({'results': results}, indent=2) + '\n')
   return {'step': step, 'results': [r for r in results if r['step'] == step]}
+
+
+def _key(result: Result) -> tuple:
+  """What is measured once."""
+  names = ('step', 'protocol', 'representation', 'data')
+  return tuple(result[k] for k in names)
 
 
 def _stored(path: pathlib.Path) -> list[Result]:
@@ -316,9 +318,12 @@ def _stored(path: pathlib.Path) -> list[Result]:
   if not path.exists():
     return []
   try:
-    results = json.loads(path.read_text())['results']
+    stored = json.loads(path.read_text())
+    # Earlier versions kept the results of one step only, and named it once.
+    once = {'step': stored['step']} if 'step' in stored else {}
+    results = [once | result for result in stored['results']]
     for result in results:
-      result['step'], result['protocol'], result['data']
+      _key(result)
     return results
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(

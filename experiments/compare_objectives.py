@@ -5,7 +5,7 @@
       --set=data.image_size=20 --set=encoder.width=8 \
       '--set=augment.crop_scale=(0.5, 1.0)' --set=optimizer.warmup_epochs=0.25
   python -m experiments.compare_objectives --workdir=runs/compare_digits \
-      --source=digits --images=140800 --seeds=3 --set=encoder.width=8
+      --source=digits --images=102400 --seeds=3 --set=encoder.width=8
 
 Runs `contrastive_jax.main` once an objective and seed, each in its own folder
 WORKDIR/OBJECTIVE_SEED. Loss, heads and augmentation are what that objective's
@@ -116,9 +116,8 @@ def table(workdir: pathlib.Path) -> str:
         label = f'{row}, {_what_differs(name, row)}'
         baselines.setdefault(label, []).append(summary['rows'][row])
       if not summary['rows']:  # it was stopped
-        lines.append(
-          f'| {path.parent.name} | {summary["verdict"]} |' + ' |' * 6
-        )
+        verdict = summary['verdict']
+        lines.append(f'| {path.parent.name} | | | | | | {verdict} | 1 |')
         continue
       runs.append((summary, _reports(path.with_name('metrics.jsonl'))))
     if runs:

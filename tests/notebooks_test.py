@@ -31,7 +31,9 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
   # conftest.py has XLA compile fast and badly: notebooks train, which then
   # takes several times as long. Its patience with late devices they need.
   xla_flags = os.environ['XLA_FLAGS'].split()
-  monkeypatch.setenv('XLA_FLAGS', ' '.join(f for f in xla_flags if 'tim' in f))
+  monkeypatch.setenv(
+    'XLA_FLAGS', ' '.join(f for f in xla_flags if 'timeout' in f)
+  )
   notebook = nbformat.read(path, as_version=4)
   # From its own folder, as Jupyter starts it. A cell that raises is an error.
   nbclient.NotebookClient(

@@ -43,7 +43,7 @@ def judged_from(
     least: that the objective asks for, however short the run is.
 
   Returns:
-    The step; no run learns at once, so at least 200.
+    The step: no run learns at once, so 200, or the end of a shorter run.
   """
   return max(least, min(total_steps, max(GRACE_STEPS, *idle_steps, 0)))
 

@@ -64,7 +64,7 @@ def read(workdir: str | pathlib.Path, name: str = '') -> Run:
     (),
   )
   older = {row['step'] for row in results if isinstance(row.get('step'), int)}
-  if older := sorted(older - {steps_done(run)}):
+  if older := sorted(step for step in older if step < steps_done(run)):
     gaps.append(
       f'Some results are of step {", ".join(f"{s:,}" for s in older)}, not of '
       f'the last one, {steps_done(run):,}.'

@@ -27,9 +27,11 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from contrastive_jax import build, step
 from contrastive_jax.checkpoint import Checkpoints
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder, knn
@@ -66,25 +68,37 @@ def measure(workdir: pathlib.Path) -> list[Measured]:
     ValueError: fewer than 3 checkpoints, or data without labels.
   """
   # One device: the batch statistics of the views are of the whole batch.
-  job, state = encoder.load(workdir)
+  job = build.build(
+    encoder.read_config(workdir), step.make_mesh(jax.local_devices()[:1])
+  )
+  state = encoder.restore(job, workdir)
   train, test = job.source.train, job.source.test
+  if len(job.config.augment.blur) < 2:
+    raise ValueError(
+      f'{job.config.objective.name} has 1 view of an image, and alignment is '
+      'of 2'
+    )
   if test is None or train.num_classes is None:
     raise ValueError(f'{workdir}: its data have no labels, or no test split')
-  found = []
-  frozen = encoder.frozen(job)
-  c = job.config.evaluation
+  states = []
   with Checkpoints(
     workdir / 'checkpoints', every_steps=1, keep=10**6
   ) as checkpoints:
-    steps = checkpoints.steps()
-    if len(steps) < LEAST:
-      raise ValueError(
-        f'{workdir} has kept {len(steps)} checkpoints, and a correlation takes '
-        f'{LEAST}: train it with --config.checkpoint.keep'
-      )
-    states = [checkpoints.restore(state, step) for step in steps]
-    states = [restored[0] for restored in states if restored is not None]
+    for number in checkpoints.steps():
+      try:
+        restored = checkpoints.restore(state, number)
+      except ValueError as error:
+        print(f'left out: {error}', file=sys.stderr)
+        continue
+      if restored is not None:
+        states.append(restored[0].replace(opt_state=()))  # it is not measured
+  if len(states) < LEAST:
+    raise ValueError(
+      f'{workdir} has kept {len(states)} checkpoints, and a correlation takes '
+      f'{LEAST}: train it with --config.checkpoint.keep'
+    )
   views = represent.embeddings(job, states, test, embedding.ROWS)
+  frozen, c, found = encoder.frozen(job), job.config.evaluation, []
   for state, of_state in zip(states, views, strict=True):
     encode = frozen(state)
     bank, labels, _ = encoder.encode(job, encode, train)
@@ -171,6 +185,7 @@ def plot(runs: Sequence[Sequence[Measured]]) -> Figure:
       marker='.',
       label=name,
     )
+  assert points is not None
   figure.colorbar(points, ax=plane, label='kNN, %')
   plane.set_xlabel('alignment (0: views are one)')
   plane.set_ylabel('uniformity (-4: even)')
