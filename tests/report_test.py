@@ -13,7 +13,7 @@ import pytest
 from contrastive_jax import report, train
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder
-from contrastive_jax.reporting import figures, folder, learned
+from contrastive_jax.reporting import figures, folder, learned, words
 from tests import tiny
 
 _BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
@@ -130,12 +130,42 @@ def test_one_run(pages, finished):
 def test_several_runs_side_by_side(pages):
   page, gaps = _text(pages['two']), pages['gaps']
   assert 'Comparison' in page and 'Where their configs differ' in page
+  assert 'For want of test images an accuracy may be off by up to ±' in page
   assert all(gap.partition(': ')[2] in page for gap in gaps.splitlines())
   assert 'crashed: The last line of metrics.jsonl is cut off' in gaps
   assert 'the run stands at step 2 of 4; it is still running, or was' in gaps
   assert 'crashed: No features: there is no checkpoint yet' in gaps
   assert page.count('Augmented views') == 2  # they need no checkpoint
   assert page.count('Nearest neighbours') == 1
+
+
+def test_protocols_side_by_side(finished, tmp_path):
+  text = json.loads((finished / 'evaluation.json').read_text())
+  runs = []
+  for name, step, value in (('a', 2, 0.5), ('b', 4, 0.6)):
+    copy = tmp_path / name
+    copy.mkdir()
+    for file in ('config.json', 'metrics.jsonl', 'summary.json'):
+      shutil.copy(finished / file, copy)
+    results = [r | {'step': step} for r in text['results']]
+    results[0] |= {'value': value, 'low': value - 0.01, 'high': value + 0.01}
+    (copy / 'evaluation.json').write_text(json.dumps({'results': results}))
+    runs.append(folder.read(copy))
+  header, rows = words.measured_together(runs)
+  assert header == ['protocol', 'encoder', 'data', 'a', 'b']
+  assert rows == [
+    [
+      'knn',
+      'random weights',
+      'digits test',
+      '50.00 (49.00 to 51.00)',
+      '60.00 (59.00 to 61.00)',
+    ]
+  ]
+  assert words.measured_together(runs[:1]) == ([], [])
+  # Of a checkpoint that is not the last one, which is said.
+  assert 'Some results are of step 2, not of the last one, 4.' in runs[0].gaps
+  assert not any('Some results' in gap for gap in runs[1].gaps)
 
 
 def test_nothing_comes_from_elsewhere(pages):

@@ -70,6 +70,7 @@ class Runner:
       'chance_loss': 4.0,
       'verdict': 'ok',
       'images_per_second': 100.0,
+      'test_images': 143,
     }
 
   def run(self, points, workdir, chosen=None):
@@ -183,6 +184,10 @@ def test_table_has_mean_and_deviation_over_seeds(runner, tmp_path):
   scores = np.array([float(r['linear_accuracy']) for r in table(tmp_path)])
   scores = 100 * scores.reshape(3, 3)  # seed, temperature
   lines = (tmp_path / 'results.md').read_text().splitlines()
+  mean = scores.mean() / 100
+  half = 196 * (mean * (1 - mean) / 143) ** 0.5
+  assert 'Each score is of 143 images' in lines[2]
+  assert f'± {half:.1f} points (95 %)' in lines[2]
   rows = [line.split(' | ') for line in lines if line.startswith('| 0')]
   assert [row[0] for row in rows] == ['| 0.1', '| 0.2', '| 0.4']
   assert [row[1] for row in rows] == [
