@@ -51,7 +51,7 @@ def test_each_checkpoint_is_its_own(folder, tmp_path):
 
 def test_too_few_checkpoints(folder, monkeypatch):
   monkeypatch.setattr(checkpoints, 'LEAST', 4)
-  with pytest.raises(ValueError, match='kept 3 checkpoints .* takes 4'):
+  with pytest.raises(ValueError, match='kept 3 checkpoints, .* takes 4'):
     checkpoints.measure(folder)
 
 
