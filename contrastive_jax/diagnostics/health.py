@@ -17,7 +17,7 @@ _COLLAPSED_SPREAD = 0.15
 _PARTIAL_SPREAD = 0.25
 # An objective's own gauge, from 0 to 1.
 _COLLAPSED_GAUGE = 0.05
-# Effective rank and RankMe; healthy runs stayed above 10. Where few rows or
+# Effective rank and RankMe; healthy runs stayed above 5. Where few rows or
 # dimensions allow no more than 6, half of that.
 _PARTIAL_RANK = 3.0
 
