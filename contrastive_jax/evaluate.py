@@ -288,7 +288,9 @@ def _over_subsets(scores: list[Result]) -> Result:
   }
 
 
-def _store(path: pathlib.Path, step: int, found: list[Result]) -> Result:
+def _store(
+  path: pathlib.Path, step: int, found: list[Result]
+) -> dict[str, Any]:
   """Adds results to evaluation.json, in the place of earlier ones."""
   from contrastive_jax.checkpoint import atomic_write
 

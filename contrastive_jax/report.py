@@ -197,7 +197,7 @@ def _half_width(run: Run) -> float:
   )
   if share is None or not images:
     return 0.0
-  return 196 * (share * (1 - share) / images) ** 0.5
+  return words.half_width(share, images)
 
 
 def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:

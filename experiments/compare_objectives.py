@@ -3,9 +3,11 @@
   python -m experiments.compare_objectives --workdir=runs/compare \
       --source=idx:/usr/share/datasets/fashion-mnist --images=150000 \
       --set=data.image_size=20 --set=encoder.width=8 \
-      '--set=augment.crop_scale=(0.5, 1.0)' --set=optimizer.warmup_epochs=0.25
+      '--set=augment.crop_scale=(0.5, 1.0)' --set=optimizer.warmup_epochs=0.25 \
+      --set=log.every_steps=50
   python -m experiments.compare_objectives --workdir=runs/compare_digits \
-      --source=digits --images=102400 --seeds=3 --set=encoder.width=8
+      --source=digits --images=102400 --seeds=3 --set=encoder.width=8 \
+      --set=log.every_steps=50
 
 Runs `contrastive_jax.main` once an objective and seed, each in its own folder
 WORKDIR/OBJECTIVE_SEED. Loss, heads and augmentation are what that objective's
@@ -72,7 +74,7 @@ def run(name: str, seed: int, workdir: pathlib.Path) -> None:
     'optimizer.weight_decay': 1e-4,
     # Of one objective for each norm: the others' untrained encoder is the same.
     'evaluation.baselines': name == _of_each_norm()[_norm(name)],
-    **(FITTED.get(name, {}) if _SOURCE.value != 'digits' else {}),
+    **_fitted(name),
     **dict(text.split('=', 1) for text in _SET.value),
   }
   with (workdir / 'log').open('a') as log:
@@ -142,9 +144,11 @@ def _what_differs(name: str, row: str) -> str:
 
 def _norm(name: str) -> str:
   norm = small_configs.load(name, _SOURCE.value).encoder.norm
-  if _SOURCE.value != 'digits':
-    norm = FITTED.get(name, {}).get('encoder.norm', norm)
-  return norm
+  return _fitted(name).get('encoder.norm', norm)
+
+
+def _fitted(name: str) -> dict[str, Any]:
+  return {} if _SOURCE.value == 'digits' else FITTED.get(name, {})
 
 
 def _of_each_norm() -> dict[str, str]:

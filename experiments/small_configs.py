@@ -9,32 +9,18 @@ FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 NAMES = sorted(
   path.stem.removesuffix('_small') for path in FOLDER.glob('*_small.py')
 )
-
-
+_LOCAL_CROPS = {'augment.local_crops': 2, 'augment.local_size': 4}
 # Options that give an objective another state or other passes: what holds for
 # the configs is to hold for these. Sizes are of digits and 64 images a batch.
 OPTIONS = {
   'swav, queue': ('swav', {'objective.queue_size': 192}),
-  'swav, local crops': (
-    'swav',
-    {'augment.local_crops': 2, 'augment.local_size': 4},
-  ),
+  'swav, local crops': ('swav', _LOCAL_CROPS),
   'dino, local crops': (
     'dino',
-    {
-      'augment.local_crops': 2,
-      'augment.local_size': 4,
-      'objective.norm_last_layer': False,
-    },
+    _LOCAL_CROPS | {'objective.norm_last_layer': False},
   ),
-  'simclr, local crops': (
-    'simclr',
-    {'augment.local_crops': 2, 'augment.local_size': 4},
-  ),
-  'byol, local crops': (
-    'byol',
-    {'augment.local_crops': 2, 'augment.local_size': 4},
-  ),
+  'simclr, local crops': ('simclr', _LOCAL_CROPS),
+  'byol, local crops': ('byol', _LOCAL_CROPS),
   'dclw': ('dcl', {'objective.variant': 'dclw'}),
   'moco, symmetric': (
     'moco',

@@ -26,6 +26,15 @@ def work_folder(path, config):
   return path
 
 
+def with_sevens(job, count):
+  """The job with so many training images of the class 7."""
+  train = job.source.train
+  sevens = np.flatnonzero(train.labels == 7)[:count]
+  others = np.flatnonzero(train.labels != 7)
+  rare = sources.subset(train, np.union1d(sevens, others), 'rare sevens')
+  return job._replace(source=job.source._replace(train=rare))
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   return work_folder(tmp_path_factory.mktemp('run'), tiny.config())
@@ -207,12 +216,8 @@ def test_rare_classes_are_fine_tuned_with_what_they_have(folder, monkeypatch):
   monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
   monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0,))
   job, state = encoder.load(folder)
-  train = job.source.train
-  # Of 7 there are 4, of the others some 140: a tenth would be 14 of each.
-  fours = np.flatnonzero(train.labels == 7)[:4]
-  others = np.flatnonzero(train.labels != 7)
-  rare = sources.subset(train, np.union1d(fours, others), 'rare sevens')
-  job = job._replace(source=job.source._replace(train=rare))
+  # Of the others there are some 140: a tenth would be 14 of each.
+  job = with_sevens(job, 4)
   tuned = finetune.finetune(job, state, 0.1, epochs=1)
   assert tuned.setting.startswith('40 labels')
 
@@ -220,11 +225,7 @@ def test_rare_classes_are_fine_tuned_with_what_they_have(folder, monkeypatch):
 def test_one_image_a_class_leaves_nothing_to_choose_by(folder, monkeypatch):
   monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
   job, state = encoder.load(folder)
-  train = job.source.train
-  seven = np.flatnonzero(train.labels == 7)[:1]
-  others = np.flatnonzero(train.labels != 7)
-  rare = sources.subset(train, np.union1d(seven, others), 'one seven')
-  job = job._replace(source=job.source._replace(train=rare))
+  job = with_sevens(job, 1)
   tuned = finetune.finetune(job, state, 0.1, epochs=1)
   assert tuned.setting.startswith('10 labels')
   assert f'rate {finetune.LEARNING_RATES[0]:g} ' in tuned.setting

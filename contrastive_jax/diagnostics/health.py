@@ -10,7 +10,7 @@ VERDICTS = {'at chance', 'partial collapse', 'collapsed'}
 # Of the larger of 1 and the chance value: a loss nearer to it learned nothing.
 _AT_CHANCE = 0.01
 # Until then a loss may well be where chance is.
-GRACE_STEPS = 200
+_GRACE_STEPS = 200
 # Spread of the embedding: 1 is even. Healthy runs of all objectives stayed
 # above 0.33, from their first steps on.
 _COLLAPSED_SPREAD = 0.15
@@ -45,7 +45,7 @@ def judged_from(
   Returns:
     The step: no run learns at once, so 200, or the end of a shorter run.
   """
-  return max(least, min(total_steps, max(GRACE_STEPS, *idle_steps, 0)))
+  return max(least, min(total_steps, max([_GRACE_STEPS, *idle_steps])))
 
 
 def verdict(

@@ -212,6 +212,16 @@ def percent(value: float | None) -> str:
   return '–' if value is None else f'{100 * value:.2f}'
 
 
+def half_width(share: float, images: int) -> float:
+  """Returns half the 95 % interval of an accuracy, in points.
+
+  Args:
+    share: the accuracy, in [0, 1].
+    images: that it is of.
+  """
+  return 196 * (share * (1 - share) / images) ** 0.5
+
+
 def _rows(run: Run) -> dict[str, dict[str, float | None]]:
   return run.summary.get('rows') or {}
 

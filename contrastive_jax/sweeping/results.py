@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from contrastive_jax.reporting import words
 from contrastive_jax.sweeping import Overrides
 from contrastive_jax.sweeping.plan import Point, setting_text
 from contrastive_jax.sweeping.progress import (
@@ -138,8 +139,8 @@ def _precision(settings: Sequence[Setting]) -> list[str]:
   images = [r['test_images'] for r in runs if r['test_images']]
   if not scores or not images:
     return []
-  mean, least = statistics.mean(scores), min(images)
-  half = 196 * (mean * (1 - mean) / least) ** 0.5
+  least = min(images)
+  half = words.half_width(statistics.mean(scores), least)
   return [
     f'Each score is of {least:,} images, the same for all: for want of more it '
     f'may be off by ± {half:.1f} points (95 %), on top of the ± over seeds in '
