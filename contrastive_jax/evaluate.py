@@ -16,8 +16,6 @@ over subsets and folders (mean and standard deviation).
 """
 
 import collections
-import fcntl
-import json
 import os
 import pathlib
 import re
@@ -71,7 +69,7 @@ def evaluate(
   """
   from contrastive_jax import build
   from contrastive_jax.data import sources
-  from contrastive_jax.evaluation import encoder
+  from contrastive_jax.evaluation import encoder, record
 
   frozen = [p for p in protocols if _share(p) is None and p != 'supervised']
   _check(protocols)
@@ -82,7 +80,7 @@ def evaluate(
     )
   path = pathlib.Path(workdir) / 'evaluation.json'
   job, state = encoder.load(workdir)
-  _stored(path)  # a damaged file is to be known of now, not after hours
+  record.read(path)  # a damaged file is to be known of now, not after hours
   seed = int(job.config.seed if seed is None else seed)
   loaded = [sources.load(spec, channels=job.run.channels) for spec in transfer]
   for source in (job.source, *loaded):
@@ -102,7 +100,7 @@ def evaluate(
       if result['headline']:
         say(line(result))
     # At once: what comes next may take hours, or fail.
-    evaluation = _store(path, step, results)
+    evaluation = record.add(path, step, results)
 
   for source in (job.source, *loaded) if frozen else ():
     for name, encode in representations.items():
@@ -286,51 +284,6 @@ def _over_subsets(scores: list[Result]) -> Result:
     'high': min(1.0, mean + half),
     'interval': f'95 % over {len(values)} subsets of labels (Student t)',
   }
-
-
-def _store(
-  path: pathlib.Path, step: int, found: list[Result]
-) -> dict[str, Any]:
-  """Adds results to evaluation.json, in the place of earlier ones."""
-  from contrastive_jax.checkpoint import atomic_write
-
-  found = [{'step': step} | result for result in found]
-  fresh = {_key(result) for result in found}
-  # Another evaluation of the same folder may be at it, too.
-  with path.with_suffix('.lock').open('w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    kept = [r for r in _stored(path) if _key(r) not in fresh]
-    results = kept + found
-    atomic_write(path, json.dumps({'results': results}, indent=2) + '\n')
-  return {'step': step, 'results': [r for r in results if r['step'] == step]}
-
-
-def _key(result: Result) -> tuple:
-  """What is measured once."""
-  names = ('step', 'protocol', 'representation', 'data')
-  return tuple(result[k] for k in names)
-
-
-def _stored(path: pathlib.Path) -> list[Result]:
-  """The results that evaluation.json has.
-
-  Raises:
-    ValueError: it is damaged.
-  """
-  if not path.exists():
-    return []
-  try:
-    stored = json.loads(path.read_text())
-    # Earlier versions kept the results of one step only, and named it once.
-    once = {'step': stored['step']} if 'step' in stored else {}
-    results = [once | result for result in stored['results']]
-    for result in results:
-      _key(result)
-    return results
-  except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(
-      f'{path} is damaged ({error!r}): repair it or move it away'
-    ) from None
 
 
 def _define_flags() -> None:

@@ -13,10 +13,9 @@ import os
 import pathlib
 import tempfile
 
-import jax
 from absl import logging
 
-from contrastive_jax import build, train
+from contrastive_jax import build, command_line, train
 from contrastive_jax.checkpoint import Checkpoints
 from contrastive_jax.config import Config
 from experiments import small_configs
@@ -98,7 +97,7 @@ def first_alarm(found: dict[int, str]) -> str:
 def main() -> None:
   """Prints the table."""
   logging.set_verbosity(logging.ERROR)
-  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   lines = ['| broken | first alarm | as it is |', '|---|---|---|']
   for name, overrides in BROKEN.items():
     found = []

@@ -75,7 +75,7 @@ def run(name: str, seed: int, workdir: pathlib.Path) -> None:
     # Of one objective for each norm: the others' untrained encoder is the same.
     'evaluation.baselines': name == _of_each_norm()[_norm(name)],
     **_fitted(name),
-    **dict(text.split('=', 1) for text in _SET.value),
+    **_set(),
   }
   with (workdir / 'log').open('a') as log:
     code = subprocess.call(
@@ -143,8 +143,12 @@ def _what_differs(name: str, row: str) -> str:
 
 
 def _norm(name: str) -> str:
-  norm = small_configs.load(name, _SOURCE.value).encoder.norm
-  return _fitted(name).get('encoder.norm', norm)
+  own = small_configs.load(name, _SOURCE.value).encoder.norm
+  return ({'encoder.norm': own} | _fitted(name) | _set())['encoder.norm']
+
+
+def _set() -> dict[str, str]:
+  return dict(text.split('=', 1) for text in _SET.value)
 
 
 def _fitted(name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from contrastive_jax import build, step
+from contrastive_jax import build, command_line, step
 from contrastive_jax.config import Config
 from contrastive_jax.state import TrainState
 from experiments import small_configs
@@ -117,7 +117,7 @@ def main(configs: dict[str, Config]) -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', 8)
+  command_line.set_up_cpu(8)
   # Here, so that importing this module defines no flag.
   holder = config_flags.DEFINE_config_file('config', 'configs/simclr_small.py')
   every = flags.DEFINE_bool('all', False, 'Every configs/*_small.py.')

@@ -14,9 +14,9 @@ import argparse
 import os
 import sys
 
-import jax
 import numpy as np
 
+from contrastive_jax import command_line
 from contrastive_jax.evaluation import encoder, linear
 
 RATES = (0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
@@ -79,5 +79,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   main()

@@ -11,7 +11,7 @@ from PIL import Image
 from contrastive_jax import build, evaluate, workfolder
 from contrastive_jax.checkpoint import Checkpoints
 from contrastive_jax.data import sources
-from contrastive_jax.evaluation import encoder, finetune
+from contrastive_jax.evaluation import encoder, finetune, record
 from experiments import small_configs
 from tests import tiny
 
@@ -94,7 +94,7 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
 
   monkeypatch.setattr(evaluate, '_result', scored)
   monkeypatch.setattr(evaluate, 'line', str)
-  monkeypatch.setattr(evaluate, '_store', lambda *_: {})
+  monkeypatch.setattr(record, 'add', lambda *_: {})
   load = encoder.load
   values = []
   for poison in (False, True):
@@ -120,16 +120,16 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
 def test_results_of_other_checkpoints_stay(folder, tmp_path):
   path = tmp_path / 'evaluation.json'
   result = {'protocol': 'knn', 'representation': 'x', 'data': 'y'}
-  evaluate._store(path, 3, [result | {'value': 0.5}])
-  found = evaluate._store(path, 9, [result | {'value': 0.7}])
+  record.add(path, 3, [result | {'value': 0.5}])
+  found = record.add(path, 9, [result | {'value': 0.7}])
   assert [r['value'] for r in found['results']] == [0.7]
-  again = evaluate._store(path, 3, [result | {'value': 0.6}])
+  again = record.add(path, 3, [result | {'value': 0.6}])
   assert again == {'step': 3, 'results': [result | {'step': 3, 'value': 0.6}]}
   stored = json.loads(path.read_text())['results']
   assert sorted((r['step'], r['value']) for r in stored) == [(3, 0.6), (9, 0.7)]
   # Of an earlier version, which kept one step.
   path.write_text(json.dumps({'step': 3, 'results': [result]}))
-  assert [r['step'] for r in evaluate._stored(path)] == [3]
+  assert [r['step'] for r in record.read(path)] == [3]
   # A damaged file is said before anything is computed, and stays.
   config = (folder / 'config.json').read_text()
   (tmp_path / 'config.json').write_text(config)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import simclr_small
-from contrastive_jax import build, step
+from contrastive_jax import build, command_line, step
 from contrastive_jax.models import heads, resnet
 from experiments.benchmarks import timing
 
@@ -85,5 +85,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', 1)
+  command_line.set_up_cpu(1)
   main()

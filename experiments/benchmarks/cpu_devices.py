@@ -8,7 +8,7 @@ import os
 import jax
 
 from configs import simclr_small
-from contrastive_jax import build, step
+from contrastive_jax import build, command_line, step
 from experiments.benchmarks import timing
 
 
@@ -33,5 +33,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   main()

@@ -12,7 +12,7 @@ import sys
 import jax
 
 from configs import simclr_small
-from contrastive_jax import build, step
+from contrastive_jax import build, command_line, step
 from experiments.benchmarks import timing
 
 STEPS = 15
@@ -59,5 +59,5 @@ def main(source: str) -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   main((sys.argv[1:] or ['idx:/usr/share/datasets/fashion-mnist'])[0])

@@ -10,10 +10,8 @@ share is smaller the larger the encoder is. Claimed: below 0.01.
 import os
 import statistics
 
-import jax
-
 from configs import simclr_small, vicreg_small
-from contrastive_jax import build, step
+from contrastive_jax import build, command_line, step
 from contrastive_jax.diagnostics import embedding
 from experiments.benchmarks import timing
 
@@ -50,5 +48,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   main()

@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax import command_line
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.losses.nt_xent import nt_xent
 from experiments.benchmarks import timing
@@ -45,5 +46,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', 1)
+  command_line.set_up_cpu(1)
   main()

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from contrastive_jax import build, step
+from contrastive_jax import build, command_line, step
 from contrastive_jax.models import resnet
 from experiments import small_configs
 from experiments.benchmarks import timing
@@ -96,5 +96,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', 1)
+  command_line.set_up_cpu(1)
   app.run(main)

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import sklearn.linear_model
 import sklearn.neighbors
 import sklearn.preprocessing
 
+from contrastive_jax import command_line
 from contrastive_jax.evaluation import knn, linear
 
 BANK, QUERIES, DIM, CLASSES, K = 60_000, 10_000, 512, 10, 20
@@ -113,5 +113,5 @@ def _shared(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 
 if __name__ == '__main__':
-  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
+  command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   main()

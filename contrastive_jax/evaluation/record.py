@@ -1,0 +1,69 @@
+"""evaluation.json: the results of a run's checkpoints, of any protocol."""
+
+import fcntl
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from contrastive_jax.checkpoint import atomic_write
+
+Result = dict[str, Any]
+
+
+def read(path: pathlib.Path) -> list[Result]:
+  """Returns all results in the file, of all steps.
+
+  Args:
+    path: of evaluation.json; none if there is no such file.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  if not path.exists():
+    return []
+  try:
+    stored = json.loads(path.read_text())
+    # Earlier versions kept the results of one step only, and named it once.
+    once = {'step': stored['step']} if 'step' in stored else {}
+    results = [once | result for result in stored['results']]
+    for result in results:
+      _key(result)
+    return results
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error!r}): repair it or move it away'
+    ) from None
+
+
+def add(
+  path: pathlib.Path, step: int, found: Sequence[Result]
+) -> dict[str, Any]:
+  """Adds results, in the place of earlier ones of the same measurement.
+
+  Args:
+    path: of evaluation.json, which need not exist.
+    step: of the checkpoint that they are of.
+    found: a dict each with at least protocol, representation and data.
+
+  Returns:
+    `step` and `results`, all that the file now has of that step.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  found = [{'step': step} | result for result in found]
+  fresh = {_key(result) for result in found}
+  # Another evaluation of the same folder may be at it, too.
+  with path.with_suffix('.lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    kept = [r for r in read(path) if _key(r) not in fresh]
+    results = kept + found
+    atomic_write(path, json.dumps({'results': results}, indent=2) + '\n')
+  return {'step': step, 'results': [r for r in results if r['step'] == step]}
+
+
+def _key(result: Result) -> tuple:
+  """What is measured once."""
+  names = ('step', 'protocol', 'representation', 'data')
+  return tuple(result[k] for k in names)
