@@ -8,7 +8,8 @@ Frozen features: knn, linear, linear_centred, linear_lbfgs, linear_few, and
 linear_PAPER for the probes as published (evaluation/papers.py). The encoder
 trained on: finetune_1, finetune_10, finetune_100 (per cent of the labels), each
 beside the same from random weights; `supervised`, the pretraining's budget with
-all labels. `--transfer` puts the frozen protocols to other data sources too.
+all labels. `--transfer` puts the frozen protocols to other data sources too, or
+to these alone if the run's own has no labels.
 
 Prints a table and adds it to WORKDIR/evaluation.json. Intervals are of 95 %,
 over the test examples; of linear_few, and where several work folders are given,
@@ -16,12 +17,13 @@ over subsets and folders (mean and standard deviation).
 """
 
 import collections
+import functools
 import os
 import pathlib
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,8 @@ def evaluate(
   Args:
     workdir: of the run; evaluation.json in it keeps the results.
     protocols: see the module; several share the features.
-    transfer: other data sources for the protocols of frozen features.
+    transfer: other data sources for the protocols of frozen features; if the
+      run's own has no labels, or no test split, they are of these alone.
     baselines: also of raw pixels and of the untrained encoder.
     seed: of splits and subsets; None: the run's.
     say: takes the results, a line each, as they come.
@@ -58,14 +61,16 @@ def evaluate(
   Returns:
     `step` of the checkpoint, and `results`, all that evaluation.json has of
     that step: a dict each with step, protocol, setting, representation, data,
-    metric, value, low, high, examples, interval (what `low` and `high` are) and
-    headline (False: of a grid, and not what was chosen). Those of other steps
-    stay in the file.
+    metric, value, low, high, examples, interval (what `low` and `high` are),
+    seed and headline (False: of a grid, and not what was chosen). Those of
+    other steps and other seeds stay in the file.
 
   Raises:
     ValueError: unknown protocol, or one that needs labels where there are none;
       transfer without a protocol of frozen features; a damaged evaluation.json.
     FileNotFoundError: no work folder, no checkpoint, or no data.
+    RuntimeError: protocols failed, each with its reason; the others were run
+      before, and their results are kept.
   """
   from contrastive_jax import build
   from contrastive_jax.data import sources
@@ -83,8 +88,13 @@ def evaluate(
   record.read(path)  # a damaged file is to be known of now, not after hours
   seed = int(job.config.seed if seed is None else seed)
   loaded = [sources.load(spec, channels=job.run.channels) for spec in transfer]
-  for source in (job.source, *loaded):
-    _check_labels(source, protocols)
+  measured = [job.source, *loaded]
+  # What was trained without labels is judged by what it is good for elsewhere.
+  if loaded and len(frozen) == len(protocols) and _lacks(job.source):
+    measured = loaded
+  for source in measured:
+    if lack := _lacks(source):
+      raise ValueError(f'{protocols[0]} needs {lack}')
   make_encoder = encoder.frozen(job)
   encoder.assert_frozen(job, make_encoder(state))
   representations = {_TRAINED: make_encoder(state)}
@@ -93,28 +103,42 @@ def evaluate(
     representations |= {'untrained encoder': untrained, 'raw pixels': None}
   step = int(state.step)
   evaluation: dict[str, Any] = {}
+  failed: list[str] = []
 
-  def add(results: list[Result]) -> None:
+  def add(protocol: str, measure: Callable[[], list[Result]]) -> None:
     nonlocal evaluation
+    try:
+      results = measure()
+    except (ValueError, RuntimeError) as error:
+      logging.debug('raised here', exc_info=True)
+      failed.append(f'{protocol}: {error}')
+      return
     for result in results:
       if result['headline']:
         say(line(result))
     # At once: what comes next may take hours, or fail.
-    evaluation = record.add(path, step, results)
+    seeded = [result | {'seed': seed} for result in results]
+    evaluation = record.add(path, step, seeded)
 
-  for source in (job.source, *loaded) if frozen else ():
+  for source in measured if frozen else ():
+    assert source.test is not None  # or it would lack something
     for name, encode in representations.items():
-
-      def rows(split, encode=encode):
-        if encode is None:
-          return encoder.pixels(job, split)
-        return encoder.encode(job, encode, split)
-
-      for results in _frozen(job, source, rows, frozen, name, seed):
-        add(results)
+      rows = [
+        encoder.encode(job, encode, split)
+        if encode is not None
+        else encoder.pixels(job, split)
+        for split in (source.train, source.test)
+      ]
+      for protocol in frozen:
+        add(
+          protocol,
+          functools.partial(_frozen, job, source, rows, protocol, name, seed),
+        )
   for protocol in protocols:
     if protocol not in frozen:
-      add(_trained(job, state, protocol, seed))
+      add(protocol, functools.partial(_trained, job, state, protocol, seed))
+  if failed:
+    raise RuntimeError('; '.join(dict.fromkeys(failed)))
   return evaluation
 
 
@@ -131,17 +155,21 @@ def spread(evaluations: Sequence[dict[str, Any]]) -> list[str]:
   """Returns lines with mean and standard deviation over several runs.
 
   Args:
-    evaluations: of `evaluate`, such as of several seeds.
+    evaluations: of `evaluate`, such as of several seeds; of each the newest
+      result counts.
 
   Returns:
     A line for each protocol, representation and data that all of them have.
   """
   values = collections.defaultdict(list)
   for evaluation in evaluations:
-    for result in evaluation['results']:
-      if result['headline']:
-        key = tuple(result[k] for k in ('protocol', 'representation', 'data'))
-        values[key].append(result['value'])
+    newest = {
+      tuple(result[k] for k in ('protocol', 'representation', 'data')): result
+      for result in evaluation['results']
+      if result['headline']
+    }
+    for key, result in newest.items():
+      values[key].append(result['value'])
   return [
     f'{protocol:<20} {100 * statistics.mean(v):6.2f} ± '
     f'{100 * statistics.stdev(v):.2f}  {representation}, {data}: '
@@ -174,50 +202,51 @@ def _check(names: Sequence[str]) -> None:
       )
 
 
-def _check_labels(source, names: Sequence[str]) -> None:
+def _lacks(source) -> str:
+  """Returns what protocols need and a source has not; '' if it has all."""
   if source.train.num_classes is None:
-    raise ValueError(
-      f'{names[0]} needs labels, and {source.name} has none; without labels '
-      'there is the report: python -m contrastive_jax.report'
+    return (
+      f'labels, and {source.name} has none; without labels there is the '
+      'report: python -m contrastive_jax.report'
     )
   if source.test is None or source.test.num_classes is None:
-    raise ValueError(
-      f'{names[0]} needs a test split with labels, and {source.name} has none'
-    )
+    return f'a test split with labels, and {source.name} has none'
+  return ''
 
 
 def _frozen(
-  job, source, rows, names: Sequence[str], representation: str, seed: int
-) -> Iterator[list[Result]]:
-  """Yields the results of each protocol of frozen features on one source."""
+  job, source, rows, protocol: str, representation: str, seed: int
+) -> list[Result]:
+  """Results of a protocol of frozen features on one source."""
   from contrastive_jax.evaluation import protocols
 
-  train_features, train_labels, _ = rows(source.train)
-  test_features, test_labels, _ = rows(source.test)
+  (train_features, train_labels, _), (test_features, test_labels, _) = rows
   config = job.config.evaluation
-  for name in names:
-    predictions = protocols.predict(
-      name,
-      train_features,
-      train_labels,
-      test_features,
-      num_classes=max(source.train.num_classes, source.test.num_classes),
-      seed=seed,
-      epochs=config.probe_epochs,
-      labels_per_class=config.labels_per_class,
+  predictions = protocols.predict(
+    protocol,
+    train_features,
+    train_labels,
+    test_features,
+    # Not those of test: what is fitted is not to hang on its labels.
+    num_classes=source.train.num_classes,
+    seed=seed,
+    epochs=config.probe_epochs,
+    labels_per_class=config.labels_per_class,
+  )
+  # From here on all is chosen and fitted: test labels may be read.
+  scores = [
+    _result(
+      protocol, representation, source, p.setting, p.predicted, test_labels
     )
-    # From here on all is chosen and fitted: test labels may be read.
+    | {'headline': p.headline}
+    for p in predictions
+  ]
+  if len(predictions) > 1 and all(p.headline for p in predictions):
     scores = [
-      _result(name, representation, source, p.setting, p.predicted, test_labels)
-      | {'headline': p.headline}
-      for p in predictions
+      _over_subsets(scores),
+      *(s | {'headline': False} for s in scores),
     ]
-    if len(predictions) > 1 and all(p.headline for p in predictions):
-      scores = [
-        _over_subsets(scores),
-        *(s | {'headline': False} for s in scores),
-      ]
-    yield scores
+  return scores
 
 
 def _trained(job, state, protocol: str, seed: int) -> list[Result]:
@@ -306,22 +335,29 @@ def main(argv: Sequence[str]) -> None:
   if not values['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
-  try:
-    evaluations = [
-      evaluate(
-        workdir,
-        values.protocol,
-        transfer=values.transfer,
-        baselines=values.baselines,
-        seed=values.seed,
+  evaluations, failed = [], []
+  for workdir in values.workdir:
+    try:
+      evaluations.append(
+        evaluate(
+          workdir,
+          values.protocol,
+          transfer=values.transfer,
+          baselines=values.baselines,
+          seed=values.seed,
+        )
       )
-      for workdir in values.workdir
-    ]
-  except (ValueError, OSError, RuntimeError) as error:
-    logging.debug('raised here', exc_info=True)
-    sys.exit(f'error: {error}')
+    except (ValueError, OSError, RuntimeError) as error:
+      logging.debug('raised here', exc_info=True)
+      failed.append(
+        f'error: {error}'
+        if len(values.workdir) == 1
+        else f'error: {workdir}: {error}'
+      )
   if len(evaluations) > 1:
     print('\n'.join(spread(evaluations)))
+  if failed:
+    sys.exit('\n'.join(failed))
 
 
 if __name__ == '__main__':

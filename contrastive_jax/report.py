@@ -21,6 +21,7 @@ from contrastive_jax import preview
 from contrastive_jax.checkpoint import atomic_write
 from contrastive_jax.config import flat
 from contrastive_jax.diagnostics import embedding
+from contrastive_jax.evaluation import intervals
 from contrastive_jax.reporting import figures, folder, learned, page, words
 from contrastive_jax.reporting.folder import Run
 from contrastive_jax.reporting.learned import Found, Learned
@@ -176,7 +177,8 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
         kind='quiet',
       )
     )
-  header, rows = words.measured_together(runs)
+  seeds_only = {line[0] for line in differing} <= {'seed', 'workdir'}
+  header, rows = words.measured_together(runs, spread=seeds_only)
   if rows:
     body += [
       page.element('h3', 'Protocols, in per cent, with 95 % intervals'),
@@ -197,7 +199,7 @@ def _half_width(run: Run) -> float:
   )
   if share is None or not images:
     return 0.0
-  return words.half_width(share, images)
+  return 100 * intervals.half_width(share, images)
 
 
 def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:
@@ -253,11 +255,11 @@ def _evaluation(run: Run) -> list[str]:
   body = []
   for title, (header, rows) in (
     ('at the end of the run', words.table(run)),
-    ('with intervals (grids whole in evaluation.json)', words.results(run)),
+    ('by contrastive_jax.evaluate', words.results(run)),
   ):
     if rows:
       body += [
-        page.element('p', f'Measured {title}:'),
+        page.element('p', f'Measured {title}, with 95 % intervals:'),
         page.table(header, rows),
       ]
   if not body:

@@ -65,50 +65,89 @@ def run_points(
       has ended.
   """
   results.write(points, workdir)
-  failures = 0
+  failures, elsewhere = 0, []
   for point in chosen:
-    place = f'point {point.number} of {len(points)}: '
-    place += describe(point)
-    point.folder.mkdir(parents=True, exist_ok=True)
-    # The point's process keeps the lock: one that outlives a killed sweep is
-    # not joined by a second in the same folder, nor is that of another sweep.
-    with (point.folder / 'lock').open('w') as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        print(f'{place}: another process runs it', flush=True)
-        continue
-      if read_summary(point) is not None:
-        continue
-      failed = point.folder / 'failed.json'
-      failed.unlink(missing_ok=True)
-      began = time.monotonic()
-      code = run_process(
-        [
-          *command,
-          f'--workdir={point.folder}',
-          *_config_flags(point.overrides),
-        ],
-        point.folder / 'log',
-        lock,
+    try:
+      failures += not run_point(points, point, workdir, command)
+    except BlockingIOError:
+      print(
+        f'{_place(points, point)}: another process runs it; its turn comes '
+        'again at the end',
+        flush=True,
       )
-      seconds = time.monotonic() - began
-      # A run that stops at its own collapse exits with 1, but has a result.
-      summary = read_summary(point)
-      if summary is None:
-        lines = (point.folder / 'log').read_text(errors='replace').split('\n')
-        last_line = next((x for x in reversed(lines) if x.strip()), 'no output')
-        failure = {'exit_code': code, 'last_line': last_line.strip()}
-        write_whole(failed, json.dumps(failure) + '\n')
-        failures += 1
-    results.write(points, workdir)
-    outcome = (
-      f'failed, {read_failure(point)}'
-      if summary is None
-      else results.sentence(summary)
-    )
-    print(f'{place}: {outcome}, {seconds:.0f} s', flush=True)
+      elsewhere.append(point)
+  for point in elsewhere:
+    failures += not run_point(points, point, workdir, command, wait=True)
   return failures
+
+
+def run_point(
+  points: Sequence[Point],
+  point: Point,
+  workdir: pathlib.Path,
+  command: Sequence[str],
+  *,
+  wait: bool = False,
+) -> bool:
+  """Runs one point if it is not done, and writes what the sweep then has found.
+
+  Args:
+    points: of the whole sweep.
+    point: one of them.
+    workdir: of the results.
+    command: the main job's, without what belongs to a point.
+    wait: for another process that runs it; what that one has done, or has
+      noted as failed, is not done again.
+
+  Returns:
+    Whether it has a result now.
+
+  Raises:
+    BlockingIOError: another process runs it, and it is not to be waited for.
+    ValueError: it was scored on the test split.
+    KeyboardInterrupt: as `run_points`.
+  """
+  place = _place(points, point)
+  point.folder.mkdir(parents=True, exist_ok=True)
+  failed = point.folder / 'failed.json'
+  # The point's process keeps the lock: one that outlives a killed sweep is
+  # not joined by a second in the same folder, nor is that of another sweep.
+  with (point.folder / 'lock').open('w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    if wait:
+      results.write(points, workdir)
+      print(f'{place}: the other process has ended', flush=True)
+    if read_summary(point) is not None:
+      return True
+    if wait and failed.exists():
+      return False
+    failed.unlink(missing_ok=True)
+    began = time.monotonic()
+    code = run_process(
+      [*command, f'--workdir={point.folder}', *_config_flags(point.overrides)],
+      point.folder / 'log',
+      lock,
+    )
+    seconds = time.monotonic() - began
+    # A run that stops at its own collapse exits with 1, but has a result.
+    summary = read_summary(point)
+    if summary is None:
+      lines = (point.folder / 'log').read_text(errors='replace').split('\n')
+      last_line = next((x for x in reversed(lines) if x.strip()), 'no output')
+      failure = {'exit_code': code, 'last_line': last_line.strip()}
+      write_whole(failed, json.dumps(failure) + '\n')
+  results.write(points, workdir)
+  outcome = (
+    f'failed, {read_failure(point)}'
+    if summary is None
+    else results.sentence(summary)
+  )
+  print(f'{place}: {outcome}, {seconds:.0f} s', flush=True)
+  return summary is not None
+
+
+def _place(points: Sequence[Point], point: Point) -> str:
+  return f'point {point.number} of {len(points)}: {describe(point)}'
 
 
 def run_process(

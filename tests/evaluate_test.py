@@ -102,15 +102,19 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
     def loaded(workdir, poison=poison):
       job, state = load(workdir)
       test = job.source.test
-      labels = (test.labels + 1) % 10 if poison else test.labels
-      test = dataclasses.replace(test, labels=labels)
+      if poison:
+        labels = (test.labels + 1) % 10
+        labels[0] = 10  # of a class that training does not have
+        test = dataclasses.replace(test, labels=labels, num_classes=11)
       return job._replace(source=job.source._replace(test=test)), state
 
     monkeypatch.setattr(encoder, 'load', loaded)
     chosen.append([])
     predictions.append([])
     values.append([])
-    evaluate.evaluate(folder, ['knn', 'linear', 'linear_lbfgs'])
+    evaluate.evaluate(
+      folder, ['knn', 'linear', 'linear_few', 'linear_lbfgs', 'linear_moco']
+    )
   assert chosen[0] == chosen[1]
   for ours, theirs in zip(*predictions, strict=True):
     np.testing.assert_array_equal(ours, theirs)
@@ -127,6 +131,9 @@ def test_results_of_other_checkpoints_stay(folder, tmp_path):
   assert again == {'step': 3, 'results': [result | {'step': 3, 'value': 0.6}]}
   stored = json.loads(path.read_text())['results']
   assert sorted((r['step'], r['value']) for r in stored) == [(3, 0.6), (9, 0.7)]
+  for seed in (0, 1, 1):
+    record.add(path, 9, [result | {'value': 0.8, 'seed': seed}])
+  assert [r.get('seed') for r in record.read(path)] == [None, None, 0, 1]
   # Of an earlier version, which kept one step.
   path.write_text(json.dumps({'step': 3, 'results': [result]}))
   assert [r['step'] for r in record.read(path)] == [3]
@@ -161,14 +168,21 @@ def test_any_objective_has_an_encoder_to_train_on(name):
     assert shapes[0] == shapes[1]
 
 
-def test_what_is_done_is_kept_if_the_rest_fails(folder, monkeypatch):
+def test_what_fails_takes_nothing_with_it(folder, monkeypatch):
   def broken(*_, **__):
     raise RuntimeError('no such luck')
 
   (folder / 'evaluation.json').unlink(missing_ok=True)
+  load = encoder.load
+
+  def with_few_sevens(workdir):
+    job, state = load(workdir)
+    return with_sevens(job, 8), state
+
+  monkeypatch.setattr(encoder, 'load', with_few_sevens)
   monkeypatch.setattr(finetune, 'supervised', broken)
-  with pytest.raises(RuntimeError, match='no such luck'):
-    evaluate.evaluate(folder, ['linear_dino', 'supervised'])
+  with pytest.raises(RuntimeError, match='linear_few: .*no such luck'):
+    evaluate.evaluate(folder, ['linear_few', 'linear_dino', 'supervised'])
   (stored,) = json.loads((folder / 'evaluation.json').read_text())['results']
   assert stored['protocol'] == 'linear_dino'
 
@@ -290,3 +304,8 @@ def test_labels_that_are_not_there(folder, monkeypatch):
   monkeypatch.setattr(encoder, 'load', unlabelled)
   with pytest.raises(ValueError, match='knn needs labels, and mine has none'):
     evaluate.evaluate(folder, ['knn'])
+  # What was trained without labels can be judged elsewhere.
+  found = evaluate.evaluate(folder, ['linear_dino'], transfer=['digits'])
+  assert found['results'][-1]['data'] == 'digits test'
+  with pytest.raises(ValueError, match='supervised needs labels, and mine'):
+    evaluate.evaluate(folder, ['supervised', 'knn'], transfer=['digits'])

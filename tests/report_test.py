@@ -9,6 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from contrastive_jax import report, train
 from contrastive_jax.diagnostics import embedding
@@ -113,7 +114,15 @@ def test_one_run(pages, finished):
     assert heading in page
   summary = json.loads((finished / 'summary.json').read_text())
   for row in summary['rows'].values():
-    assert f'{100 * row["linear"]:.2f}' in page
+    right = round(row['linear'] * 359)
+    low, high = (
+      100 * end
+      for end in scipy.stats.binomtest(right, 359).proportion_ci(
+        method='wilson'
+      )
+    )
+    linear = 100 * row['linear']
+    assert f'{linear:.2f} ({low:.2f} to {high:.2f})' in page
   assert 'points more than raw pixels.' in page
   assert 'simclr trained a _tiny of width 8 on digits: 1,438 images' in page
   assert f'an encoder that knows nothing has {summary["chance_loss"]:.4g}' in (
@@ -151,7 +160,7 @@ def test_protocols_side_by_side(finished, tmp_path):
     results[0] |= {'value': value, 'low': value - 0.01, 'high': value + 0.01}
     (copy / 'evaluation.json').write_text(json.dumps({'results': results}))
     runs.append(folder.read(copy))
-  header, rows = words.measured_together(runs)
+  header, rows = words.measured_together(runs, spread=False)
   assert header == ['protocol', 'encoder', 'data', 'a', 'b']
   assert rows == [
     [
@@ -162,7 +171,10 @@ def test_protocols_side_by_side(finished, tmp_path):
       '60.00 (59.00 to 61.00)',
     ]
   ]
-  assert words.measured_together(runs[:1]) == ([], [])
+  header, ((*_, spread),) = words.measured_together(runs, spread=True)
+  assert header[-1] == 'mean ± deviation over runs'
+  assert spread == '55.00 ± 7.07'
+  assert words.measured_together(runs[:1], spread=True) == ([], [])
   # Of a checkpoint that is not the last one, which is said.
   assert 'Some results are of step 2, not of the last one, 4.' in runs[0].gaps
   assert not any('Some results' in gap for gap in runs[1].gaps)

@@ -124,16 +124,41 @@ def test_a_failure_leaves_the_others_and_is_tried_again(
   assert [row['failure'] for row in table(tmp_path)] == ['', '', '']
 
 
-def test_a_point_that_another_process_runs_is_left_to_it(
-  runner, tmp_path, capsys
+@pytest.mark.parametrize('end', ['done', 'failed', 'killed'])
+def test_a_point_that_another_process_runs_is_waited_for(
+  runner, tmp_path, capsys, end
 ):
+  """As one does that outlives a sweep killed by SIGKILL."""
   points = make_plan(TEMPERATURES, tmp_path)
-  points[0].folder.mkdir(parents=True)
-  with (points[0].folder / 'lock').open('w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    runner.run(points, tmp_path)
-  assert runner.ran == [p.folder.name for p in points[1:]]
+  first = points[0].folder
+  first.mkdir(parents=True)
+  names = [point.folder.name for point in points]
+  # What the other process writes before it lets go.
+  config = {'data': {'held_out': 0.1}, 'run': {'num_examples': 130}}
+  (first / 'config.json').write_text(json.dumps(config))
+  lock = (first / 'lock').open('w')
+  fcntl.flock(lock, fcntl.LOCK_EX)
+
+  def other():
+    while runner.ran != names[1:]:
+      time.sleep(0.01)
+    if end == 'done':
+      summary = json.dumps(runner.summary(names[0]))
+      (first / 'summary.json').write_text(summary)
+    elif end == 'failed':
+      failure = {'exit_code': 3, 'last_line': 'no luck'}
+      (first / 'failed.json').write_text(json.dumps(failure))
+    lock.close()
+
+  thread = threading.Thread(target=other)
+  thread.start()
+  assert runner.run(points, tmp_path) == (end == 'failed')
+  thread.join()
+  assert runner.ran == names[1:] + (names[:1] if end == 'killed' else [])
   assert 'another process runs it' in capsys.readouterr().out
+  rows = table(tmp_path)
+  assert [row['folder'] for row in rows] == [f'points/{name}' for name in names]
+  assert [row['failure'] != '' for row in rows] == [end == 'failed', 0, 0]
 
 
 def test_a_stopped_sweep_ends_its_run_by_sigterm(tmp_path):
@@ -184,10 +209,11 @@ def test_table_has_mean_and_deviation_over_seeds(runner, tmp_path):
   scores = np.array([float(r['linear_accuracy']) for r in table(tmp_path)])
   scores = 100 * scores.reshape(3, 3)  # seed, temperature
   lines = (tmp_path / 'results.md').read_text().splitlines()
-  mean = scores.mean() / 100
-  half = 196 * (mean * (1 - mean) / 143) ** 0.5
+  share, z, n = np.round(scores * 1.43) / 143, 1.959964, 143  # Wilson's
+  spread = np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+  half = 100 * np.max(z * spread / (1 + z**2 / n))
   assert 'Each score is of 143 images' in lines[2]
-  assert f'± {half:.1f} points (95 %)' in lines[2]
+  assert f'up to ± {half:.1f} points (95 %)' in lines[2]
   rows = [line.split(' | ') for line in lines if line.startswith('| 0')]
   assert [row[0] for row in rows] == ['| 0.1', '| 0.2', '| 0.4']
   assert [row[1] for row in rows] == [
@@ -243,6 +269,8 @@ def test_without_labels_the_label_free_scores_remain(runner, tmp_path, capsys):
 
 def test_the_plan_says_what_is_left(runner, tmp_path):
   points = make_plan(GRID, tmp_path)
+  for point in points:
+    point.config.data.source = 'folder:/large'
   assert '100 epochs' in progress.list_plan(points)
   assert 'known once the first' in progress.list_plan(points)
   runner.fails = points[1].folder.name
@@ -263,6 +291,16 @@ def test_the_plan_says_what_is_left(runner, tmp_path):
     'about 0:10:40 at 100 images/s, the median of the points done; compiling '
     'and evaluation come on top',
   ]
+
+
+def test_the_cost_in_epochs_is_known_before_the_first_run(tmp_path):
+  points = make_plan(TEMPERATURES, tmp_path)
+  # Of 1,438 digits to train on, a tenth held out: 1,295.
+  batch = points[0].config.batch_size
+  images = 100 * (1295 // batch) * batch
+  assert f'{3 * images:,} images' in progress.list_plan(points)
+  points[0].config.data.source = points[1].config.data.source = 'idx:/nowhere'
+  assert 'known once the first' in progress.list_plan(points)
 
 
 def command(*arguments, **environment):

@@ -62,7 +62,8 @@ def finetune(
     no test label had a part in.
 
   Raises:
-    ValueError: there are no labels, or too few, or they come with a stream.
+    ValueError: there are no labels, or too few, or they come with images
+      that do not fit in memory.
   """
   train, test = job.source.train, job.source.test
   if test is None or train.num_classes is None:
@@ -72,8 +73,9 @@ def finetune(
   labels = train.labels
   if labels is None:
     raise ValueError(
-      f'{train.name} is read as a stream: there is no taking a balanced part '
-      'of it; the protocol `supervised` takes all'
+      f'{train.name} does not fit in memory, and its labels come with its '
+      'images: there is no taking a balanced part of it. As folder:PATH it can '
+      'be taken; the protocol `supervised` takes all'
     )
   ids = np.arange(train.size)
   if share < 1:

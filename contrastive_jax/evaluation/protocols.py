@@ -8,12 +8,11 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 import sklearn.exceptions
 import sklearn.linear_model
 import sklearn.model_selection
 
-from contrastive_jax.evaluation import knn, linear, papers
+from contrastive_jax.evaluation import features, intervals, knn, linear, papers
 
 KNN_NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
 KNN_TEMPERATURES = (0.04, 0.07, 0.1, 0.2)
@@ -81,6 +80,8 @@ def predict(
   Raises:
     ValueError: unknown protocol, or features and labels that do not fit.
   """
+  features.check(train_features, train_labels, num_classes, 'training')
+  features.check_finite(test_features, 'test')
   data = (train_features, train_labels, test_features)
   sizes = {'num_classes': num_classes, 'seed': seed}
   match protocol.split('_', 1):
@@ -101,8 +102,13 @@ def predict(
         chosen = linear.few_labels(
           train_labels, labels_per_class, seed=seed * count + subset
         )
-        features, labels = train_features[chosen], train_labels[chosen]
-        probe = _probe(features, labels, test_features, **sizes, epochs=epochs)
+        probe = _probe(
+          train_features[chosen],
+          train_labels[chosen],
+          test_features,
+          **sizes,
+          epochs=epochs,
+        )
         setting = f'{labels_per_class} labels a class, subset {subset}: '
         found.append(probe._replace(setting=setting + probe.setting))
       return found
@@ -171,17 +177,17 @@ def _lbfgs(train_features, train_labels, test_features, *, seed) -> Prediction:
   mean, std = train_features.mean(axis=0), train_features.std(axis=0)
   std = np.where(std > 1e-5 * std.max(), std, 1)
   train_features, test_features = (
-    (features - mean) / std for features in (train_features, test_features)
+    (x - mean) / std for x in (train_features, test_features)
   )
 
-  def fit(features, labels, strength):
+  def fit(x, labels, strength):
     model = sklearn.linear_model.LogisticRegression(
       C=strength, max_iter=_LBFGS_ITERATIONS
     )
     with warnings.catch_warnings():
       # Features that can be separated have no best weights to converge to.
       warnings.simplefilter('ignore', sklearn.exceptions.ConvergenceWarning)
-      return model.fit(features, labels)
+      return model.fit(x, labels)
 
   held = max(len(np.unique(train_labels)), len(train_labels) // 10)
   kept_x, held_x, kept_y, held_y = sklearn.model_selection.train_test_split(
@@ -203,10 +209,7 @@ def _lbfgs(train_features, train_labels, test_features, *, seed) -> Prediction:
 def interval(
   predicted: np.ndarray, labels: np.ndarray
 ) -> tuple[float, float, float]:
-  """Returns the accuracy and its 95 % interval over the examples.
-
-  Wilson's. Resampling (the bootstrap) gives the same but near 0 and 1, where
-  it claims to be sure: all right of 359 would be an interval of no width.
+  """Returns the accuracy and its 95 % interval over the examples (Wilson's).
 
   Args:
     predicted: [M].
@@ -214,9 +217,11 @@ def interval(
 
   Returns:
     Accuracy, lower and upper end of the interval.
+
+  Raises:
+    ValueError: an example has no label.
   """
+  if unlabelled := int(np.sum(labels < 0)):
+    raise ValueError(f'{unlabelled} of {len(labels)} test examples: no label')
   right = int(np.sum(predicted == labels))
-  low, high = scipy.stats.binomtest(right, len(labels)).proportion_ci(
-    method='wilson'
-  )
-  return right / len(labels), float(low), float(high)
+  return right / len(labels), *intervals.wilson(right, len(labels))

@@ -66,4 +66,4 @@ def add(
 def _key(result: Result) -> tuple:
   """What is measured once."""
   names = ('step', 'protocol', 'representation', 'data')
-  return tuple(result[k] for k in names)
+  return (*(result[k] for k in names), result.get('seed'))

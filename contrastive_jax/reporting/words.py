@@ -2,10 +2,12 @@
 
 import math
 import re
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from contrastive_jax.config import flat
+from contrastive_jax.evaluation import intervals
 from contrastive_jax.reporting import folder
 from contrastive_jax.reporting.folder import Run
 
@@ -97,13 +99,29 @@ def accuracies(run: Run, metric: str) -> dict[str, float]:
 
 
 def table(run: Run) -> tuple[list[str], list[list[str]]]:
-  """Returns header and rows of summary.json's comparison; none without it."""
+  """Returns header and rows of summary.json's comparison; none without it.
+
+  Args:
+    run: with a summary or without.
+
+  Returns:
+    Accuracies with their 95 % intervals over the test images.
+  """
   rows = _rows(run)
   names = list(dict.fromkeys(n for metrics in rows.values() for n in metrics))
+  images = run.summary.get('test_images')
+
+  def accuracy(value: float | None) -> str:
+    if value is None or not images:
+      return percent(value)
+    return _between(value, *intervals.wilson(round(value * images), images))
+
   body = [
     [row]
     + [
-      number(metrics.get(n)) if n == 'effective_rank' else percent(metrics[n])
+      number(metrics.get(n))
+      if n == 'effective_rank'
+      else accuracy(metrics.get(n))
       for n in names
     ]
     for row, metrics in rows.items()
@@ -138,43 +156,60 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
         interval,
         str(row.get('data', '–')),
         f'{examples:,}' if isinstance(examples, int) else '–',
+        number(row.get('seed')),
       ]
     )
-  return [*header, 'interval', 'data', 'examples'], body
+  return [*header, 'interval', 'data', 'examples', 'seed'], body
 
 
 def measured_together(
-  runs: Sequence[Run],
+  runs: Sequence[Run], *, spread: bool
 ) -> tuple[list[str], list[list[str]]]:
   """Returns header and rows of what evaluation.json has of several runs.
 
   Args:
     runs: of each the newest result counts.
+    spread: whether mean and standard deviation over them mean something, as
+      they do of runs that differ in their seed alone.
 
   Returns:
     A line for each protocol, encoder and data, a column a run, with the
     intervals; no lines where a single run was evaluated, or none.
   """
-  found: dict[tuple[str, ...], dict[int, str]] = {}
+  found: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
   for number_of_run, run in enumerate(runs):
     for row in sorted(run.results, key=lambda row: row.get('step') or 0):
-      value, low, high = (row.get(k) for k in ('value', 'low', 'high'))
       if not row.get('headline', True) or row.get('metric') != 'accuracy':
         continue
-      text = percent(value)
-      if low is not None and high is not None:
-        text += f' ({percent(low)} to {percent(high)})'
-      key = tuple(
-        str(row.get(k, '–')) for k in ('protocol', 'representation', 'data')
-      )
-      found.setdefault(key, {})[number_of_run] = text
+      if row.get('value') is not None:
+        key = tuple(
+          str(row.get(k, '–')) for k in ('protocol', 'representation', 'data')
+        )
+        found.setdefault(key, {})[number_of_run] = row
   if len({run for line in found.values() for run in line}) < 2:
     return [], []
+
+  def cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+      return '–'
+    return _between(row['value'], row.get('low'), row.get('high'))
+
   header = ['protocol', 'encoder', 'data', *(run.name for run in runs)]
-  return header, [
-    [*key, *(line.get(i, '–') for i in range(len(runs)))]
+  rows = [
+    [*key, *(cell(line.get(i)) for i in range(len(runs)))]
     for key, line in found.items()
   ]
+  if spread:
+    header.append('mean ± deviation over runs')
+    for row, line in zip(rows, found.values(), strict=True):
+      scores = [of_run['value'] for of_run in line.values()]
+      row.append(
+        f'{percent(statistics.mean(scores))} ± '
+        f'{percent(statistics.stdev(scores))}'
+        if len(scores) > 1
+        else '–'
+      )
+  return header, rows
 
 
 def comparison(run: Run) -> dict[str, Any]:
@@ -188,7 +223,7 @@ def comparison(run: Run) -> dict[str, Any]:
   return {
     **values,
     'objective': fields.get('objective.name'),
-    'data': fields.get('data.source'),
+    'data': _scored_on(fields),
     'steps': folder.steps_done(run),
     'verdict': verdict(run),
   }
@@ -212,14 +247,10 @@ def percent(value: float | None) -> str:
   return '–' if value is None else f'{100 * value:.2f}'
 
 
-def half_width(share: float, images: int) -> float:
-  """Returns half the 95 % interval of an accuracy, in points.
-
-  Args:
-    share: the accuracy, in [0, 1].
-    images: that it is of.
-  """
-  return 196 * (share * (1 - share) / images) ** 0.5
+def _between(value: float, low: float | None, high: float | None) -> str:
+  if low is None or high is None:
+    return percent(value)
+  return f'{percent(value)} ({percent(low)} to {percent(high)})'
 
 
 def _rows(run: Run) -> dict[str, dict[str, float | None]]:
@@ -232,6 +263,12 @@ def _metric_title(name: str) -> str:
   if found := re.fullmatch(r'linear_(\d+)_labels_a_class', name):
     return f'linear, {found[1]} labels a class, %'
   return {'linear': 'linear, %'}.get(name, name.replace('_', ' '))
+
+
+def _scored_on(fields: dict[str, Any]) -> str | None:
+  """The test split, or a part of train: two accuracies that do not compare."""
+  source, share = fields.get('data.source'), fields.get('data.held_out')
+  return f'{source}, {share:g} of train held out' if share else source
 
 
 def _trained(run: Run, fields: dict[str, Any]) -> str:

@@ -17,6 +17,9 @@ from contrastive_jax.sweeping.plan import Point, setting_text
 # what is learned nor how it is measured.
 _FREE_FIELDS = ('checkpoint', 'log', 'mapping', 'seed')
 
+# Data that is one small file or two, not a folder to go through or a download.
+_SMALL_SOURCES = ('digits', 'idx:')
+
 
 def pin(
   workdir: pathlib.Path, sweep: list[Overrides], base: Config, *, write: bool
@@ -98,14 +101,15 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
 
 
 def list_plan(points: Sequence[Point]) -> str:
-  """Returns the plan and its cost as lines of text; reads only small files.
+  """Returns the plan and its cost as lines of text.
 
   Args:
     points: of the sweep.
 
   Returns:
     A line a point, and sums. Steps of a run that is given in epochs are known
-    once a run on the same data has begun, the speed once one is done.
+    for data that is read in a moment, for other data once a run on it has
+    begun; the speed is known once one is done.
   """
   summaries = [read_summary(point) for point in points]
   sizes = _training_sizes(points)
@@ -160,13 +164,24 @@ def list_plan(points: Sequence[Point]) -> str:
 
 
 def _training_sizes(points: Sequence[Point]) -> dict[tuple, int]:
-  """Images of the training split, for each of the data that a run has read."""
+  """Images of the training split, for each of the data where it is known."""
   sizes = {}
   for point in points:
     path = point.folder / 'config.json'
     if path.exists():
       run = json.loads(path.read_text())['run']
       sizes[_data(point)] = run['num_examples']
+  for point in points:
+    source, share = _data(point)
+    in_epochs = point.config.steps is None and (source, share) not in sizes
+    if in_epochs and source.startswith(_SMALL_SOURCES):
+      from contrastive_jax.data import sources  # TensorFlow is slow to import
+
+      try:
+        found = sources.held_out(sources.load(source), share)
+      except (OSError, ValueError):
+        continue  # that is for the first point to say
+      sizes[source, share] = found.train.size
   return sizes
 
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from contrastive_jax.reporting import words
+from contrastive_jax.evaluation import intervals
 from contrastive_jax.sweeping import Overrides
 from contrastive_jax.sweeping.plan import Point, setting_text
 from contrastive_jax.sweeping.progress import (
@@ -140,12 +140,12 @@ def _precision(settings: Sequence[Setting]) -> list[str]:
   if not scores or not images:
     return []
   least = min(images)
-  half = words.half_width(statistics.mean(scores), least)
+  half = 100 * max(intervals.half_width(score, least) for score in scores)
   return [
     f'Each score is of {least:,} images, the same for all: for want of more it '
-    f'may be off by ± {half:.1f} points (95 %), on top of the ± over seeds in '
-    'the table. Differences between settings are surer, as the images are the '
-    'same.'
+    f'may be off by up to ± {half:.1f} points (95 %), on top of the ± over '
+    'seeds in the table. Differences between settings are surer, as the images '
+    'are the same.'
   ]
 
 
