@@ -8,7 +8,9 @@ x is standard normal in 20 dimensions, y has correlation rho with it, a
 coordinate each; rho rises in steps, so that the mutual information is 2, 4, 6,
 8 and 10 nats. Each estimator trains a critic on fresh batches of 64 and is
 plotted as it goes: InfoNCE cannot pass ln 64 = 4.16, the others trade bias for
-variance. `cubic` shows the critic y^3, which changes no information.
+variance. `cubic` shows the critic y^3, which changes no information. The critic
+`optimal` is the logarithm of the true density ratio, and not trained: what an
+estimator says of it is the estimator's, what is missing beside it the critic's.
 
 Writes estimates/*.npy, gaussian.csv, gaussian.png and cubic.png, and prints a
 table in Markdown: of everything in the work folder, so that a run that was
@@ -37,7 +39,7 @@ from experiments.theory import staircase
 DIMS = 20
 BATCH_SIZE = 64
 LEVELS = (2.0, 4.0, 6.0, 8.0, 10.0)
-CRITICS = ('separable', 'concat')
+CRITICS = ('separable', 'concat', 'optimal')
 DATA = ('gaussian', 'cubic')
 # Of the interpolated bound: it is at most 1 + ln(63 / 0.01), 9.7 nats.
 ALPHA = 0.01
@@ -77,7 +79,8 @@ def train(
   Args:
     estimator: one of ESTIMATORS. TUBA and the interpolated bound also learn
       their baseline.
-    critic: 'separable', g(x) . h(y), or 'concat', of each pair.
+    critic: 'separable', g(x) . h(y), or 'concat', of each pair; or 'optimal',
+      the best there is, as which nothing is trained.
     levels: the true mutual information of each step of the staircase, in nats.
     steps: Adam steps a level.
     seed: of the critic and the samples.
@@ -102,15 +105,13 @@ def train(
   correlations = [mi.gaussian_correlation(level, dims) for level in levels]
   # TPUs multiply float32 matrices in bfloat16 unless told otherwise.
   with jax.default_matmul_precision('highest'):
-    estimates = _train(
-      jnp.repeat(jnp.asarray(correlations, jnp.float32), steps),
-      jax.random.key(seed),
-      estimator=estimator,
-      critic=critic,
-      cubic=data == 'cubic',
-      batch_size=batch_size,
-      dims=dims,
-    )
+    correlations = jnp.repeat(jnp.asarray(correlations, jnp.float32), steps)
+    options = {'estimator': estimator, 'batch_size': batch_size, 'dims': dims}
+    rng = jax.random.key(seed)
+    if critic == 'optimal':
+      return np.asarray(_optimal(correlations, rng, **options))
+    cubic = data == 'cubic'
+    estimates = _train(correlations, rng, critic=critic, cubic=cubic, **options)
   return np.asarray(estimates)
 
 
@@ -136,10 +137,7 @@ def _train(correlations, rng, *, estimator, critic, cubic, batch_size, dims):
   def step(carry, inputs):
     params, opt_state, log_average = carry
     index, rho = inputs
-    x, other = jax.random.normal(
-      jax.random.fold_in(data_rng, index), (2, batch_size, dims)
-    )
-    y = rho * x + jnp.sqrt(1 - rho**2) * other
+    x, y = _pairs(jax.random.fold_in(data_rng, index), rho, (batch_size, dims))
     (loss, log_average), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
       params, log_average, x, y**3 if cubic else y
     )
@@ -150,6 +148,29 @@ def _train(correlations, rng, *, estimator, critic, cubic, batch_size, dims):
   carry = params, optimizer.init(params), jnp.zeros(())
   steps = jnp.arange(len(correlations))
   return jax.lax.scan(step, carry, (steps, correlations))[1]
+
+
+@functools.partial(jax.jit, static_argnames=('estimator', 'batch_size', 'dims'))
+def _optimal(correlations, rng, *, estimator, batch_size, dims):
+  def step(log_average, inputs):
+    index, rho = inputs
+    x, y = _pairs(jax.random.fold_in(rng, index), rho, (batch_size, dims))
+    squares = jnp.sum(x**2, 1)[:, None] + jnp.sum(y**2, 1)
+    log_ratio = rho * (2 * x @ y.T - rho * squares) / (2 * (1 - rho**2))
+    log_ratio -= dims / 2 * jnp.log1p(-(rho**2))
+    # NWJ is TUBA with the baseline e in place of 1.
+    scores = log_ratio + (estimator == 'nwj')
+    estimate, log_average = _estimate(estimator, scores, 0.0, log_average)
+    return log_average, estimate
+
+  steps = jnp.arange(len(correlations))
+  return jax.lax.scan(step, jnp.zeros(()), (steps, correlations))[1]
+
+
+def _pairs(rng, rho, shape):
+  """Correlated Gaussians x and y, each [K, d]."""
+  x, other = jax.random.normal(rng, (2, *shape))
+  return x, rho * x + jnp.sqrt(1 - rho**2) * other
 
 
 def _estimate(estimator, scores, log_baseline, log_average):

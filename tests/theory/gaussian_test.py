@@ -140,6 +140,25 @@ def test_the_staircase_learns():
   assert found[-50:].mean() > 0.5
 
 
+def test_the_best_critic_is_what_no_training_passes():
+  """Of 64 pairs in 20 dimensions; InfoNCE falls short even so."""
+  levels, steps = (2.0, 4.0, 6.0), 300
+  found = {
+    name: np.array(
+      [
+        mean
+        for _, mean, _ in staircase.plateaus(
+          gaussian.train(name, 'optimal', levels, steps, 0), levels
+        )
+      ]
+    )
+    for name in ('info_nce', 'nwj', 'tuba')
+  }
+  for name in ('nwj', 'tuba'):  # unbiased, three standard errors at 6 nats
+    assert found[name] == pytest.approx(levels, abs=0.5)
+  assert found['info_nce'] == pytest.approx([1.8, 3.1, 3.75], abs=0.1)
+
+
 def test_the_staircase_knows_its_names():
   with pytest.raises(ValueError, match='nce is none of info_nce'):
     gaussian.train('nce', 'concat', (2.0,), 1, 0)
