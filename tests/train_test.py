@@ -69,6 +69,7 @@ def test_what_a_run_prints_and_writes(tmp_path, capsys):
   assert 'cifar stem for 8 pixel images' in printed
   assert 'saturation' in printed  # left out: digits are grey
   assert '(chance 9.6884)' in printed  # 2 ln(127)
+  assert 'accuracies are of 359 images: known to ±' in printed
   written = json.loads((tmp_path / 'summary.json').read_text())
   assert written == json.loads(json.dumps(summary))
   assert written['step'] == 4

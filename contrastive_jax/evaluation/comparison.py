@@ -11,7 +11,7 @@ import numpy as np
 
 from contrastive_jax import build
 from contrastive_jax.diagnostics import embedding
-from contrastive_jax.evaluation import encoder, features, knn, linear
+from contrastive_jax.evaluation import encoder, features, intervals, knn, linear
 from contrastive_jax.state import TrainState
 
 # The probe of more images' pixels would cost more than it tells.
@@ -81,7 +81,14 @@ def compare(
 
 
 def table(summary: dict[str, Any]) -> str:
-  """Returns the rows of a summary as lines of text, accuracies in per cent."""
+  """Returns the rows of a summary as lines of text, accuracies in per cent.
+
+  Args:
+    summary: of `compare`.
+
+  Returns:
+    A line each, and the widest 95 % interval of the trained encoder's.
+  """
   rows = summary['rows']
   names = list(next(iter(rows.values())))
   lines = [f'{"accuracy, %":<20}' + ''.join(f'{n:>26}' for n in names)]
@@ -93,6 +100,14 @@ def table(summary: dict[str, Any]) -> str:
       for n in names
     ]
     lines.append(f'{row:<20}' + ''.join(f'{v:>26}' for v in values))
+  images, trained = summary['test_images'], rows['trained encoder']
+  known = [v for n, v in trained.items() if n != _RANK and v is not None]
+  if known:
+    half = max(intervals.half_width(value, images) for value in known)
+    lines.append(
+      f'accuracies are of {images:,} images: known to ± {100 * half:.1f} '
+      'points or better (95 %)'
+    )
   return '\n'.join(lines)
 
 

@@ -222,6 +222,8 @@ def interval(
     ValueError: an example has no label.
   """
   if unlabelled := int(np.sum(labels < 0)):
-    raise ValueError(f'{unlabelled} of {len(labels)} test examples: no label')
+    raise ValueError(
+      f'{unlabelled} of {len(labels)} test examples have no label'
+    )
   right = int(np.sum(predicted == labels))
   return right / len(labels), *intervals.wilson(right, len(labels))

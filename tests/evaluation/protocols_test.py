@@ -106,6 +106,19 @@ def test_few_labels_are_disjoint_subsets(per_class, subsets, monkeypatch):
   assert of_seeds[0] != of_seeds[1]
 
 
+def test_examples_without_a_label_or_features():
+  x, y, queries, truth = digits()
+  options = {'num_classes': 10}
+  some = np.where(np.arange(len(y)) == 3, -1, y)
+  with pytest.raises(ValueError, match='1 of 300 training examples have no'):
+    protocols.predict('knn', x, some, queries, **options)
+  queries[2, 5] = np.nan
+  with pytest.raises(ValueError, match='1 of 200 test features contain NaN'):
+    protocols.predict('linear_lbfgs', x, y, queries, **options)
+  with pytest.raises(ValueError, match='1 of 200 test examples have no label'):
+    protocols.interval(truth, np.where(np.arange(200) == 9, -1, truth))
+
+
 def test_interval_is_the_bootstraps_but_at_the_ends():
   rng = np.random.default_rng(0)
   labels = np.zeros(400, int)
