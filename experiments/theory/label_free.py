@@ -41,6 +41,7 @@ from contrastive_jax.reporting import folder
 SCORES = {
   'alignment': 'alignment (0: views are one)',
   'uniformity': 'uniformity (-4: even)',
+  'alignment_uniformity': 'alignment + uniformity',
   'effective_rank': 'effective rank',
   'rankme': 'RankMe',
   'embedding_spread': 'spread (1: even)',
@@ -102,6 +103,8 @@ def read(path: pathlib.Path) -> Ended:
     if value is None and run.reports:
       value = run.reports[-1].get(key)
     found[key] = math.nan if value is None else float(value)
+  # With equal weights, as Wang & Isola minimise them.
+  found['alignment_uniformity'] = found['alignment'] + found['uniformity']
   return Ended(
     name=str(path),
     setting=json.dumps(setting, sort_keys=True),
@@ -238,7 +241,7 @@ def plot(runs: Sequence[Ended], rows: Sequence[Correlation]) -> Figure:
   Returns:
     The figure.
   """
-  columns = 4
+  columns = 5
   lines = math.ceil((len(rows) + 1) / columns)
   figure = Figure((3.3 * columns, 3.1 * lines), layout='constrained')
   axes = list(figure.subplots(lines, columns, squeeze=False).flat)
