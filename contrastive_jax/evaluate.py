@@ -45,9 +45,10 @@ def evaluate(
   transfer: Sequence[str] = (),
   baselines: bool = False,
   seed: int | None = None,
+  number: int | None = None,
   say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-  """Puts protocols to the newest checkpoint of a run.
+  """Puts protocols to a checkpoint of a run.
 
   Args:
     workdir: of the run; evaluation.json in it keeps the results.
@@ -56,6 +57,7 @@ def evaluate(
       run's own has no labels, or no test split, they are of these alone.
     baselines: also of raw pixels and of the untrained encoder.
     seed: of splits and subsets; None: the run's.
+    number: the checkpoint's step; None: the newest.
     say: takes the results, a line each, as they come.
 
   Returns:
@@ -68,7 +70,7 @@ def evaluate(
   Raises:
     ValueError: unknown protocol, or one that needs labels where there are none;
       transfer without a protocol of frozen features; a damaged evaluation.json.
-    FileNotFoundError: no work folder, no checkpoint, or no data.
+    FileNotFoundError: no work folder, no such checkpoint, or no data.
     RuntimeError: protocols failed, each with its reason; the others were run
       before, and their results are kept.
   """
@@ -84,7 +86,7 @@ def evaluate(
       'on: add knn or linear to the protocols'
     )
   path = pathlib.Path(workdir) / 'evaluation.json'
-  job, state = encoder.load(workdir)
+  job, state = encoder.load(workdir, number)
   record.read(path)  # a damaged file is to be known of now, not after hours
   seed = int(job.config.seed if seed is None else seed)
   loaded = [sources.load(spec, channels=job.run.channels) for spec in transfer]
@@ -324,6 +326,7 @@ def _define_flags() -> None:
   )
   flags.DEFINE_list('transfer', [], 'Other data sources.')
   flags.DEFINE_bool('baselines', False, 'Pixels and the untrained encoder too.')
+  flags.DEFINE_integer('step', None, "A checkpoint's; default: the newest.")
   flags.DEFINE_integer('seed', None, 'Of splits and subsets; default: the run.')
 
 
@@ -345,6 +348,7 @@ def main(argv: Sequence[str]) -> None:
           transfer=values.transfer,
           baselines=values.baselines,
           seed=values.seed,
+          number=values.step,
         )
       )
     except (ValueError, OSError, RuntimeError) as error:

@@ -99,8 +99,8 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
   values = []
   for poison in (False, True):
 
-    def loaded(workdir, poison=poison):
-      job, state = load(workdir)
+    def loaded(*args, poison=poison):
+      job, state = load(*args)
       test = job.source.test
       if poison:
         labels = (test.labels + 1) % 10
@@ -175,8 +175,8 @@ def test_what_fails_takes_nothing_with_it(folder, monkeypatch):
   (folder / 'evaluation.json').unlink(missing_ok=True)
   load = encoder.load
 
-  def with_few_sevens(workdir):
-    job, state = load(workdir)
+  def with_few_sevens(*args):
+    job, state = load(*args)
     return with_sevens(job, 8), state
 
   monkeypatch.setattr(encoder, 'load', with_few_sevens)
@@ -279,6 +279,8 @@ def test_what_is_refused(folder, tmp_path):
   with pytest.raises(FileNotFoundError, match='no checkpoint'):
     evaluate.evaluate(tmp_path, ['knn'])
   assert not (tmp_path / 'checkpoints').exists()
+  with pytest.raises(FileNotFoundError, match='of step 2; it has .* of 3$'):
+    evaluate.evaluate(folder, ['knn'], number=2)
   (tmp_path / 'config.json').write_text('{')
   with pytest.raises(ValueError, match='config.json is damaged'):
     evaluate.evaluate(tmp_path, ['knn'])
@@ -295,8 +297,8 @@ def test_what_is_refused(folder, tmp_path):
 def test_labels_that_are_not_there(folder, monkeypatch):
   load = encoder.load
 
-  def unlabelled(workdir):
-    job, state = load(workdir)
+  def unlabelled(*args):
+    job, state = load(*args)
     blank = dict(labels=None, num_classes=None, class_names=None)
     train, test = (dataclasses.replace(s, **blank) for s in job.source[1:] if s)
     return job._replace(source=sources.Source('mine', train, test)), state

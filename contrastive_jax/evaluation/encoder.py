@@ -22,23 +22,26 @@ Encoder = jax.tree_util.Partial
 _PIXELS_SIZE = 32
 
 
-def load(workdir: str | pathlib.Path) -> tuple[build.Job, TrainState]:
-  """Returns the job of a work folder, and its newest intact checkpoint.
+def load(
+  workdir: str | pathlib.Path, number: int | None = None
+) -> tuple[build.Job, TrainState]:
+  """Returns the job of a work folder, and a checkpoint of it.
 
   Args:
     workdir: of `contrastive_jax.main`; nothing in it is changed.
+    number: the checkpoint's step; None: the newest intact one.
 
   Returns:
     The job (on the devices of `fitting_mesh`, however many trained it) and
     the state.
 
   Raises:
-    FileNotFoundError: no work folder, or no checkpoint in it.
+    FileNotFoundError: no work folder, or no such checkpoint in it.
     ValueError: config.json is damaged, or the checkpoints are.
   """
   config = read_config(workdir)
   job = build.build(config, fitting_mesh(config))
-  return job, restore(job, workdir)
+  return job, restore(job, workdir, number)
 
 
 def fitting_mesh(config: Config) -> jax.sharding.Mesh:
@@ -50,25 +53,34 @@ def fitting_mesh(config: Config) -> jax.sharding.Mesh:
   return step.make_mesh(devices[:count])
 
 
-def restore(job: build.Job, workdir: str | pathlib.Path) -> TrainState:
-  """Returns the newest intact checkpoint of a work folder.
+def restore(
+  job: build.Job, workdir: str | pathlib.Path, number: int | None = None
+) -> TrainState:
+  """Returns a checkpoint of a work folder.
 
   Args:
     job: of its config, on any devices.
     workdir: nothing in it is changed.
+    number: the checkpoint's step; None: the newest intact one.
 
   Raises:
-    FileNotFoundError: there is no checkpoint.
+    FileNotFoundError: there is no checkpoint, or not this one.
     ValueError: the checkpoints are damaged.
   """
   folder = pathlib.Path(workdir) / 'checkpoints'
-  restored = None
+  restored, kept = None, []
   if folder.is_dir():  # Orbax would make it
     with Checkpoints(folder, every_steps=1, keep=10**6) as checkpoints:
       # Shapes are enough: nothing is compiled for an initial state.
       restored = checkpoints.restore(
-        jax.eval_shape(lambda: build.init_state(job))
+        jax.eval_shape(lambda: build.init_state(job)), number
       )
+      kept = checkpoints.steps()
+  if restored is None and kept:
+    raise FileNotFoundError(
+      f'{workdir} has no checkpoint of step {number}; it has kept those of '
+      + ', '.join(map(str, kept))
+    )
   if restored is None:
     raise FileNotFoundError(
       f'there is no checkpoint yet in {workdir}: the run writes one every '

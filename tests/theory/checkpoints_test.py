@@ -39,6 +39,9 @@ def test_each_checkpoint_is_its_own(folder, tmp_path):
   # Parameters of zero make all images alike.
   assert accuracy[1] < 0.2 < 0.5 < accuracy[0]
   assert float(rows[1]['alignment']) == 0 < float(rows[0]['alignment'])
+  _, zero = encoder.load(folder, 2)
+  assert int(zero.step) == 2
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(zero.params))
   job, state = encoder.load(folder)
   ((first, second),) = represent.embeddings(job, [state], job.source.test, 256)
   expected = embedding.statistics([first, second])
