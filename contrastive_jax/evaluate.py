@@ -45,7 +45,7 @@ def evaluate(
   transfer: Sequence[str] = (),
   baselines: bool = False,
   seed: int | None = None,
-  number: int | None = None,
+  only: int | None = None,
   say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
   """Puts protocols to a checkpoint of a run.
@@ -57,22 +57,22 @@ def evaluate(
       run's own has no labels, or no test split, they are of these alone.
     baselines: also of raw pixels and of the untrained encoder.
     seed: of splits and subsets; None: the run's.
-    number: the checkpoint's step; None: the newest.
+    only: the step of the checkpoint; None: the newest.
     say: takes the results, a line each, as they come.
 
   Returns:
-    `step` of the checkpoint, and `results`, all that evaluation.json has of
-    that step: a dict each with step, protocol, setting, representation, data,
-    metric, value, low, high, examples, interval (what `low` and `high` are),
-    seed and headline (False: of a grid, and not what was chosen). Those of
-    other steps and other seeds stay in the file.
+    `step` of the checkpoint; `failed`, a sentence for each measurement that
+    could not be made, which keeps none of the others from being made; and
+    `results`, all that evaluation.json has of that step: a dict each with step,
+    protocol, setting, representation, data, metric, value, low, high, examples,
+    interval (what `low` and `high` are), seed and headline (False: of a grid,
+    and not what was chosen). Those of other steps and other seeds stay in the
+    file.
 
   Raises:
     ValueError: unknown protocol, or one that needs labels where there are none;
       transfer without a protocol of frozen features; a damaged evaluation.json.
     FileNotFoundError: no work folder, no such checkpoint, or no data.
-    RuntimeError: protocols failed, each with its reason; the others were run
-      before, and their results are kept.
   """
   from contrastive_jax import build
   from contrastive_jax.data import sources
@@ -86,17 +86,19 @@ def evaluate(
       'on: add knn or linear to the protocols'
     )
   path = pathlib.Path(workdir) / 'evaluation.json'
-  job, state = encoder.load(workdir, number)
+  job, state = encoder.load(workdir, only)
   record.read(path)  # a damaged file is to be known of now, not after hours
   seed = int(job.config.seed if seed is None else seed)
   loaded = [sources.load(spec, channels=job.run.channels) for spec in transfer]
   measured = [job.source, *loaded]
+  on_own = [p for p in protocols if p not in frozen]
   # What was trained without labels is judged by what it is good for elsewhere.
-  if loaded and len(frozen) == len(protocols) and _lacks(job.source):
+  if loaded and not on_own and _lacks(job.source):
     measured = loaded
   for source in measured:
     if lack := _lacks(source):
-      raise ValueError(f'{protocols[0]} needs {lack}')
+      first = (on_own or frozen)[0] if source is job.source else frozen[0]
+      raise ValueError(f'{first} needs {lack}')
   make_encoder = encoder.frozen(job)
   encoder.assert_frozen(job, make_encoder(state))
   representations = {_TRAINED: make_encoder(state)}
@@ -104,16 +106,21 @@ def evaluate(
     untrained = make_encoder(build.untrained_state(job))
     representations |= {'untrained encoder': untrained, 'raw pixels': None}
   step = int(state.step)
-  evaluation: dict[str, Any] = {}
+  evaluation: dict[str, Any] = {'step': step, 'results': []}
   failed: list[str] = []
 
-  def add(protocol: str, measure: Callable[[], list[Result]]) -> None:
-    nonlocal evaluation
+  def attempt(what: str, measure: Callable[[], Any]) -> Any:
     try:
-      results = measure()
+      return measure()
     except (ValueError, RuntimeError) as error:
       logging.debug('raised here', exc_info=True)
-      failed.append(f'{protocol}: {error}')
+      failed.append(f'{what}: {error}')
+      return None
+
+  def add(what: str, measure: Callable[[], list[Result]]) -> None:
+    nonlocal evaluation
+    results = attempt(what, measure)
+    if results is None:
       return
     for result in results:
       if result['headline']:
@@ -124,24 +131,18 @@ def evaluate(
 
   for source in measured if frozen else ():
     assert source.test is not None  # or it would lack something
+    splits = source.train, source.test
     for name, encode in representations.items():
-      rows = [
-        encoder.encode(job, encode, split)
-        if encode is not None
-        else encoder.pixels(job, split)
-        for split in (source.train, source.test)
-      ]
-      for protocol in frozen:
+      place = f'{name}, {source.test.name}'
+      rows = attempt(place, lambda e=encode, s=splits: _rows(job, e, s))
+      for protocol in frozen if rows is not None else ():
         add(
-          protocol,
+          f'{protocol}, {place}',
           functools.partial(_frozen, job, source, rows, protocol, name, seed),
         )
-  for protocol in protocols:
-    if protocol not in frozen:
-      add(protocol, functools.partial(_trained, job, state, protocol, seed))
-  if failed:
-    raise RuntimeError('; '.join(dict.fromkeys(failed)))
-  return evaluation
+  for protocol in on_own:
+    add(protocol, functools.partial(_trained, job, state, protocol, seed))
+  return evaluation | {'failed': failed}
 
 
 def line(result: Result) -> str:
@@ -161,7 +162,7 @@ def spread(evaluations: Sequence[dict[str, Any]]) -> list[str]:
       result counts.
 
   Returns:
-    A line for each protocol, representation and data that all of them have.
+    A line for each protocol, representation and data that several have.
   """
   values = collections.defaultdict(list)
   for evaluation in evaluations:
@@ -175,9 +176,9 @@ def spread(evaluations: Sequence[dict[str, Any]]) -> list[str]:
   return [
     f'{protocol:<20} {100 * statistics.mean(v):6.2f} ± '
     f'{100 * statistics.stdev(v):.2f}  {representation}, {data}: '
-    f'{len(v)} runs'
+    f'{len(v)} of {len(evaluations)} runs'
     for (protocol, representation, data), v in values.items()
-    if len(v) == len(evaluations)
+    if len(v) > 1
   ]
 
 
@@ -214,6 +215,15 @@ def _lacks(source) -> str:
   if source.test is None or source.test.num_classes is None:
     return f'a test split with labels, and {source.name} has none'
   return ''
+
+
+def _rows(job, encode, splits) -> list[tuple[np.ndarray, ...]]:
+  """Features, labels and ids of each split; pixels if there is no encoder."""
+  from contrastive_jax.evaluation import encoder
+
+  if encode is None:
+    return [encoder.pixels(job, split) for split in splits]
+  return [encoder.encode(job, encode, split) for split in splits]
 
 
 def _frozen(
@@ -338,26 +348,25 @@ def main(argv: Sequence[str]) -> None:
   if not values['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
-  evaluations, failed = [], []
+  evaluations: list[dict[str, Any]] = []
+  failed: list[str] = []
   for workdir in values.workdir:
     try:
-      evaluations.append(
-        evaluate(
-          workdir,
-          values.protocol,
-          transfer=values.transfer,
-          baselines=values.baselines,
-          seed=values.seed,
-          number=values.step,
-        )
+      evaluation = evaluate(
+        workdir,
+        values.protocol,
+        transfer=values.transfer,
+        baselines=values.baselines,
+        seed=values.seed,
+        only=values.step,
       )
+      evaluations.append(evaluation)
+      reasons = evaluation['failed']
     except (ValueError, OSError, RuntimeError) as error:
       logging.debug('raised here', exc_info=True)
-      failed.append(
-        f'error: {error}'
-        if len(values.workdir) == 1
-        else f'error: {workdir}: {error}'
-      )
+      reasons = [str(error)]
+    of = f'{workdir}: ' if len(values.workdir) > 1 else ''
+    failed += [f'error: {of}{reason}' for reason in reasons]
   if len(evaluations) > 1:
     print('\n'.join(spread(evaluations)))
   if failed:

@@ -177,7 +177,7 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
         kind='quiet',
       )
     )
-  seeds_only = {line[0] for line in differing} <= {'seed', 'workdir'}
+  seeds_only = [line[0] for line in differing] == ['seed']
   header, rows = words.measured_together(runs, spread=seeds_only)
   if rows:
     body += [
@@ -193,13 +193,19 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
 
 
 def _half_width(run: Run) -> float:
-  """Half the 95 % interval of its linear accuracy, in points."""
-  share, images = (
-    folder.latest(run, key) for key in ('linear_accuracy', 'test_images')
-  )
-  if share is None or not images:
+  """Half the 95 % interval of its widest accuracy, in points."""
+  images = folder.latest(run, 'test_images')
+  shares = [
+    folder.latest(run, key)
+    for _, key, _ in words.COLUMNS
+    if key.endswith('accuracy')
+  ]
+  if not images:
     return 0.0
-  return 100 * intervals.half_width(share, images)
+  return 100 * max(
+    (intervals.half_width(x, images) for x in shares if x is not None),
+    default=0.0,
+  )
 
 
 def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:

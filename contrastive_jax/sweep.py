@@ -67,15 +67,15 @@ def run_points(
   results.write(points, workdir)
   failures, elsewhere = 0, []
   for point in chosen:
-    try:
-      failures += not run_point(points, point, workdir, command)
-    except BlockingIOError:
+    done = run_point(points, point, workdir, command)
+    if done is None:
       print(
         f'{_place(points, point)}: another process runs it; its turn comes '
         'again at the end',
         flush=True,
       )
       elsewhere.append(point)
+    failures += done is False
   for point in elsewhere:
     failures += not run_point(points, point, workdir, command, wait=True)
   return failures
@@ -88,7 +88,7 @@ def run_point(
   command: Sequence[str],
   *,
   wait: bool = False,
-) -> bool:
+) -> bool | None:
   """Runs one point if it is not done, and writes what the sweep then has found.
 
   Args:
@@ -100,10 +100,10 @@ def run_point(
       noted as failed, is not done again.
 
   Returns:
-    Whether it has a result now.
+    Whether it has a result now; None if another process runs it, and it is not
+    to be waited for.
 
   Raises:
-    BlockingIOError: another process runs it, and it is not to be waited for.
     ValueError: it was scored on the test split.
     KeyboardInterrupt: as `run_points`.
   """
@@ -113,14 +113,18 @@ def run_point(
   # The point's process keeps the lock: one that outlives a killed sweep is
   # not joined by a second in the same folder, nor is that of another sweep.
   with (point.folder / 'lock').open('w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    if wait:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+      return None
+    summary = read_summary(point)
+    if wait and (summary or failed.exists()):
       results.write(points, workdir)
-      print(f'{place}: the other process has ended', flush=True)
-    if read_summary(point) is not None:
+      outcome = results.sentence(summary) if summary else read_failure(point)
+      print(f'{place}: the other process has ended: {outcome}', flush=True)
+      return summary is not None
+    if summary is not None:
       return True
-    if wait and failed.exists():
-      return False
     failed.unlink(missing_ok=True)
     began = time.monotonic()
     code = run_process(

@@ -173,7 +173,7 @@ def test_protocols_side_by_side(finished, tmp_path):
   ]
   header, ((*_, spread),) = words.measured_together(runs, spread=True)
   assert header[-1] == 'mean ± deviation over runs'
-  assert spread == '55.00 ± 7.07'
+  assert spread == '55.00 ± 7.07 of 2'
   assert words.measured_together(runs[:1], spread=True) == ([], [])
   # Of a checkpoint that is not the last one, which is said.
   assert 'Some results are of step 2, not of the last one, 4.' in runs[0].gaps

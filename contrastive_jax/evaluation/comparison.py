@@ -62,13 +62,14 @@ def compare(
 
   rows = {}
   if job.config.evaluation.baselines:
-    rows['raw pixels'] = (
-      _measure(job, lambda split, limit=None: encoder.pixels(job, split, limit))
-      if job.run.num_examples <= _PIXELS_IMAGES
-      else dict.fromkeys((*_metric_names(job), _RANK))
-    )
-    rows['untrained encoder'] = _measure(job, encoded(untrained))
-  rows['trained encoder'] = trained = _measure(job, encoded(state))
+    rows['raw pixels'] = dict.fromkeys((*_metric_names(job), _RANK))
+    if job.run.num_examples <= _PIXELS_IMAGES:
+      rows['raw pixels'], _ = _measure(
+        job, lambda split, limit=None: encoder.pixels(job, split, limit)
+      )
+    rows['untrained encoder'], _ = _measure(job, encoded(untrained))
+  trained, test_images = _measure(job, encoded(state))
+  rows['trained encoder'] = trained
   names = _metric_names(job)
   return {
     'rows': rows,
@@ -76,7 +77,7 @@ def compare(
     'linear_accuracy': trained[names[1]],
     'few_label_accuracy': trained[names[2]],
     'feature_rank': trained[_RANK],
-    'test_images': None if job.source.test is None else job.source.test.size,
+    'test_images': test_images,
   }
 
 
@@ -87,7 +88,7 @@ def table(summary: dict[str, Any]) -> str:
     summary: of `compare`.
 
   Returns:
-    A line each, and the widest 95 % interval of the trained encoder's.
+    A line each, and the widest 95 % interval of the accuracies.
   """
   rows = summary['rows']
   names = list(next(iter(rows.values())))
@@ -100,8 +101,13 @@ def table(summary: dict[str, Any]) -> str:
       for n in names
     ]
     lines.append(f'{row:<20}' + ''.join(f'{v:>26}' for v in values))
-  images, trained = summary['test_images'], rows['trained encoder']
-  known = [v for n, v in trained.items() if n != _RANK and v is not None]
+  images = summary['test_images']
+  known = [
+    value
+    for metrics in rows.values()
+    for name, value in metrics.items()
+    if name != _RANK and value is not None
+  ]
   if known:
     half = max(intervals.half_width(value, images) for value in known)
     lines.append(
@@ -122,14 +128,18 @@ def _metric_names(job: build.Job) -> tuple[str, str, str]:
 
 def _measure(
   job: build.Job, represent: Callable[..., features.Rows]
-) -> dict[str, float | None]:
-  """All metrics of one representation; accuracies None without labels."""
+) -> tuple[dict[str, float | None], int | None]:
+  """All metrics of a representation, and of how many images accuracies are.
+
+  Those that cannot be read are not among them; both are None without labels.
+  """
   source, c = job.source, job.config.evaluation
   names = _metric_names(job)
   num_classes = job.run.num_classes
   if num_classes is None or source.test is None or not source.test.num_classes:
     some, _, _ = represent(source.test or source.train, _RANK_IMAGES)
-    return {**dict.fromkeys(names), _RANK: embedding.effective_rank(some)}
+    rank = embedding.effective_rank(some)
+    return {**dict.fromkeys(names), _RANK: rank}, None
   bank, labels, _ = represent(source.train)
   queries, truth, _ = represent(source.test)
   neighbours = knn.knn_accuracy(
@@ -159,7 +169,8 @@ def _measure(
       linear.few_labels(labels, c.labels_per_class, seed=job.config.seed)
     )
   accuracies = (neighbours, probe(slice(None)), few_accuracy)
-  return {
+  metrics = {
     **dict(zip(names, accuracies, strict=True)),
     _RANK: embedding.effective_rank(queries[:_RANK_IMAGES]),
   }
+  return metrics, len(truth)

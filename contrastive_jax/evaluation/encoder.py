@@ -23,13 +23,13 @@ _PIXELS_SIZE = 32
 
 
 def load(
-  workdir: str | pathlib.Path, number: int | None = None
+  workdir: str | pathlib.Path, only: int | None = None
 ) -> tuple[build.Job, TrainState]:
   """Returns the job of a work folder, and a checkpoint of it.
 
   Args:
     workdir: of `contrastive_jax.main`; nothing in it is changed.
-    number: the checkpoint's step; None: the newest intact one.
+    only: the step of the checkpoint; None: the newest intact one.
 
   Returns:
     The job (on the devices of `fitting_mesh`, however many trained it) and
@@ -41,7 +41,7 @@ def load(
   """
   config = read_config(workdir)
   job = build.build(config, fitting_mesh(config))
-  return job, restore(job, workdir, number)
+  return job, restore(job, workdir, only)
 
 
 def fitting_mesh(config: Config) -> jax.sharding.Mesh:
@@ -54,14 +54,14 @@ def fitting_mesh(config: Config) -> jax.sharding.Mesh:
 
 
 def restore(
-  job: build.Job, workdir: str | pathlib.Path, number: int | None = None
+  job: build.Job, workdir: str | pathlib.Path, only: int | None = None
 ) -> TrainState:
   """Returns a checkpoint of a work folder.
 
   Args:
     job: of its config, on any devices.
     workdir: nothing in it is changed.
-    number: the checkpoint's step; None: the newest intact one.
+    only: the step of the checkpoint; None: the newest intact one.
 
   Raises:
     FileNotFoundError: there is no checkpoint, or not this one.
@@ -73,12 +73,12 @@ def restore(
     with Checkpoints(folder, every_steps=1, keep=10**6) as checkpoints:
       # Shapes are enough: nothing is compiled for an initial state.
       restored = checkpoints.restore(
-        jax.eval_shape(lambda: build.init_state(job)), number
+        jax.eval_shape(lambda: build.init_state(job)), only
       )
       kept = checkpoints.steps()
   if restored is None and kept:
     raise FileNotFoundError(
-      f'{workdir} has no checkpoint of step {number}; it has kept those of '
+      f'{workdir} has no checkpoint of step {only}; it has kept those of '
       + ', '.join(map(str, kept))
     )
   if restored is None:

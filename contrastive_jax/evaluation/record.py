@@ -8,10 +8,8 @@ from typing import Any
 
 from contrastive_jax.checkpoint import atomic_write
 
-Result = dict[str, Any]
 
-
-def read(path: pathlib.Path) -> list[Result]:
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
   """Returns all results in the file, of all steps.
 
   Args:
@@ -37,7 +35,7 @@ def read(path: pathlib.Path) -> list[Result]:
 
 
 def add(
-  path: pathlib.Path, step: int, found: Sequence[Result]
+  path: pathlib.Path, step: int, found: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
   """Adds results, in the place of earlier ones of the same measurement.
 
@@ -63,7 +61,7 @@ def add(
   return {'step': step, 'results': [r for r in results if r['step'] == step]}
 
 
-def _key(result: Result) -> tuple:
+def _key(result: dict[str, Any]) -> tuple:
   """What is measured once."""
   names = ('step', 'protocol', 'representation', 'data')
   return (*(result[k] for k in names), result.get('seed'))

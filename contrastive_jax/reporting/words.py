@@ -205,7 +205,7 @@ def measured_together(
       scores = [of_run['value'] for of_run in line.values()]
       row.append(
         f'{percent(statistics.mean(scores))} ± '
-        f'{percent(statistics.stdev(scores))}'
+        f'{percent(statistics.stdev(scores))} of {len(scores)}'
         if len(scores) > 1
         else '–'
       )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contrastive_jax.config import Config, flat
+from contrastive_jax.data import sources
 from contrastive_jax.sweeping import Overrides
 from contrastive_jax.sweeping.plan import Point, setting_text
 
@@ -175,8 +176,6 @@ def _training_sizes(points: Sequence[Point]) -> dict[tuple, int]:
     source, share = _data(point)
     in_epochs = point.config.steps is None and (source, share) not in sizes
     if in_epochs and source.startswith(_SMALL_SOURCES):
-      from contrastive_jax.data import sources  # TensorFlow is slow to import
-
       try:
         found = sources.held_out(sources.load(source), share)
       except (OSError, ValueError):

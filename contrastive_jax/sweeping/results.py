@@ -135,15 +135,20 @@ def _write(points: Sequence[Point], workdir: pathlib.Path) -> None:
 def _precision(settings: Sequence[Setting]) -> list[str]:
   """Says how far a score may be off for want of images."""
   runs = [run for setting in settings for run in setting.runs]
-  scores = [r['linear_accuracy'] for r in runs if r['linear_accuracy']]
+  scores = [
+    run[key]
+    for run in runs
+    for key in SCORES
+    if key.endswith('accuracy') and run[key] is not None
+  ]
   images = [r['test_images'] for r in runs if r['test_images']]
   if not scores or not images:
     return []
   least = min(images)
   half = 100 * max(intervals.half_width(score, least) for score in scores)
   return [
-    f'Each score is of {least:,} images, the same for all: for want of more it '
-    f'may be off by up to ± {half:.1f} points (95 %), on top of the ± over '
+    f'Each accuracy is of {least:,} images, the same for all: for want of more '
+    f'it may be off by up to ± {half:.1f} points (95 %), on top of the ± over '
     'seeds in the table. Differences between settings are surer, as the images '
     'are the same.'
   ]
