@@ -5,6 +5,7 @@ returns what it predicts of these. Nothing here is given a test label.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,36 +175,60 @@ def _probe(
 
 
 def _lbfgs(train_features, train_labels, test_features, *, seed) -> Prediction:
+  held = max(len(np.unique(train_labels)), len(train_labels) // 10)
+  kept, held_out = sklearn.model_selection.train_test_split(
+    np.arange(len(train_labels)),
+    test_size=held,
+    stratify=train_labels,
+    random_state=seed,
+  )
+  accuracy = [
+    np.mean(predicted == train_labels[held_out])
+    for predicted in lbfgs(
+      train_features[kept],
+      train_labels[kept],
+      train_features[held_out],
+      LBFGS_STRENGTHS,
+    )
+  ]
+  strength = LBFGS_STRENGTHS[int(np.argmax(accuracy))]
+  (predicted,) = lbfgs(train_features, train_labels, test_features, [strength])
+  return Prediction(f'C={strength:g}', predicted)
+
+
+def lbfgs(
+  train_features: np.ndarray,
+  train_labels: np.ndarray,
+  test_features: np.ndarray,
+  strengths: Sequence[float],
+) -> list[np.ndarray]:
+  """Predicts by scikit-learn's logistic regression on standardised features.
+
+  Args:
+    train_features: [N, D].
+    train_labels: [N].
+    test_features: [M, D].
+    strengths: C, the inverse of the regularisation.
+
+  Returns:
+    int32 [M] for each strength.
+  """
   mean, std = train_features.mean(axis=0), train_features.std(axis=0)
   std = np.where(std > 1e-5 * std.max(), std, 1)
   train_features, test_features = (
     (x - mean) / std for x in (train_features, test_features)
   )
-
-  def fit(x, labels, strength):
+  predicted = []
+  for strength in strengths:
     model = sklearn.linear_model.LogisticRegression(
       C=strength, max_iter=_LBFGS_ITERATIONS
     )
     with warnings.catch_warnings():
       # Features that can be separated have no best weights to converge to.
       warnings.simplefilter('ignore', sklearn.exceptions.ConvergenceWarning)
-      return model.fit(x, labels)
-
-  held = max(len(np.unique(train_labels)), len(train_labels) // 10)
-  kept_x, held_x, kept_y, held_y = sklearn.model_selection.train_test_split(
-    train_features,
-    train_labels,
-    test_size=held,
-    stratify=train_labels,
-    random_state=seed,
-  )
-  accuracy = [
-    fit(kept_x, kept_y, strength).score(held_x, held_y)
-    for strength in LBFGS_STRENGTHS
-  ]
-  strength = LBFGS_STRENGTHS[int(np.argmax(accuracy))]
-  predicted = fit(train_features, train_labels, strength).predict(test_features)
-  return Prediction(f'C={strength:g}', predicted.astype(np.int32))
+      model.fit(train_features, train_labels)
+    predicted.append(model.predict(test_features).astype(np.int32))
+  return predicted
 
 
 def interval(
