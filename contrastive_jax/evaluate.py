@@ -106,7 +106,6 @@ def evaluate(
     untrained = make_encoder(build.untrained_state(job))
     representations |= {'untrained encoder': untrained, 'raw pixels': None}
   step = int(state.step)
-  evaluation: dict[str, Any] = {'step': step, 'results': []}
   failed: list[str] = []
 
   def attempt(what: str, measure: Callable[[], Any]) -> Any:
@@ -118,16 +117,12 @@ def evaluate(
       return None
 
   def add(what: str, measure: Callable[[], list[Result]]) -> None:
-    nonlocal evaluation
-    results = attempt(what, measure)
-    if results is None:
-      return
+    results = attempt(what, measure) or []
     for result in results:
       if result['headline']:
         say(line(result))
     # At once: what comes next may take hours, or fail.
-    seeded = [result | {'seed': seed} for result in results]
-    evaluation = record.add(path, step, seeded)
+    record.add(path, [r | {'step': step, 'seed': seed} for r in results])
 
   for source in measured if frozen else ():
     assert source.test is not None  # or it would lack something
@@ -142,7 +137,8 @@ def evaluate(
         )
   for protocol in on_own:
     add(protocol, functools.partial(_trained, job, state, protocol, seed))
-  return evaluation | {'failed': failed}
+  results = [r for r in record.read(path) if r['step'] == step]
+  return {'step': step, 'results': results, 'failed': failed}
 
 
 def line(result: Result) -> str:

@@ -94,7 +94,7 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
 
   monkeypatch.setattr(evaluate, '_result', scored)
   monkeypatch.setattr(evaluate, 'line', str)
-  monkeypatch.setattr(record, 'add', lambda *_: {})
+  monkeypatch.setattr(record, 'add', lambda *_: None)
   load = encoder.load
   values = []
   for poison in (False, True):
@@ -124,15 +124,14 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
 def test_results_of_other_checkpoints_stay(folder, tmp_path):
   path = tmp_path / 'evaluation.json'
   result = {'protocol': 'knn', 'representation': 'x', 'data': 'y'}
-  record.add(path, 3, [result | {'value': 0.5}])
-  found = record.add(path, 9, [result | {'value': 0.7}])
-  assert [r['value'] for r in found['results']] == [0.7]
-  again = record.add(path, 3, [result | {'value': 0.6}])
-  assert again == {'step': 3, 'results': [result | {'step': 3, 'value': 0.6}]}
-  stored = json.loads(path.read_text())['results']
-  assert sorted((r['step'], r['value']) for r in stored) == [(3, 0.6), (9, 0.7)]
+  for step, value in ((3, 0.5), (9, 0.7), (3, 0.6)):
+    record.add(path, [result | {'step': step, 'value': value}])
+  assert [(r['step'], r['value']) for r in record.read(path)] == [
+    (9, 0.7),
+    (3, 0.6),
+  ]
   for seed in (0, 1, 1):
-    record.add(path, 9, [result | {'value': 0.8, 'seed': seed}])
+    record.add(path, [result | {'step': 9, 'seed': seed}])
   assert [r.get('seed') for r in record.read(path)] == [None, None, 0, 1]
   # Of an earlier version, which kept one step.
   path.write_text(json.dumps({'step': 3, 'results': [result]}))

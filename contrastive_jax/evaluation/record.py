@@ -34,31 +34,23 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
     ) from None
 
 
-def add(
-  path: pathlib.Path, step: int, found: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
+def add(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> None:
   """Adds results, in the place of earlier ones of the same measurement.
 
   Args:
     path: of evaluation.json, which need not exist.
-    step: of the checkpoint that they are of.
-    found: a dict each with at least protocol, representation and data.
-
-  Returns:
-    `step` and `results`, all that the file now has of that step.
+    found: a dict each with at least step, protocol, representation and data.
 
   Raises:
     ValueError: the file is damaged.
   """
-  found = [{'step': step} | result for result in found]
   fresh = {_key(result) for result in found}
   # Another evaluation of the same folder may be at it, too.
   with path.with_suffix('.lock').open('w') as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     kept = [r for r in read(path) if _key(r) not in fresh]
-    results = kept + found
+    results = [*kept, *found]
     atomic_write(path, json.dumps({'results': results}, indent=2) + '\n')
-  return {'step': step, 'results': [r for r in results if r['step'] == step]}
 
 
 def _key(result: dict[str, Any]) -> tuple:
