@@ -311,7 +311,10 @@ def _plot(found: Sequence[Needed], runs: Sequence[Run]) -> Figure:
   left.set_xticks(ks, [str(k) for k in ks])
   left.set_xlabel('negatives, K')
   left.set_ylabel('linear, %')
-  right.set_yscale('log', base=2)
+  if any(0 < p.negatives < math.inf for p in found):
+    right.set_yscale('log', base=2)
+  else:  # an empty axis has no logarithm
+    right.set_title('known nowhere', fontsize='medium')
   dims = sorted({run.dim for run in runs})
   right.set_xticks(dims, [str(dim) for dim in dims])
   right.set_xlim(dims[0] / 1.5, dims[-1] * 1.5)

@@ -67,3 +67,10 @@ def test_what_is_refused(tmp_path):
   (tmp_path / 'results.csv').write_text('seed\n0\n')
   with pytest.raises(ValueError, match='of another sweep'):
     negatives_dimension.read(tmp_path)
+
+
+def test_a_target_that_the_fewest_reach_has_a_picture(tmp_path):
+  sweep = write_sweep(tmp_path, lambda dim: 40)
+  text = negatives_dimension.study(sweep, tmp_path / 'out', [0.1])
+  assert '8 where the fewest' in text
+  assert (tmp_path / 'out' / 'negatives_dimension.png').exists()
