@@ -314,6 +314,7 @@ def _plot(found: Sequence[Needed], runs: Sequence[Run]) -> Figure:
   if any(0 < p.negatives < math.inf for p in found):
     right.set_yscale('log', base=2)
   else:  # an empty axis has no logarithm
+    right.set_yticks([])
     right.set_title('known nowhere', fontsize='medium')
   dims = sorted({run.dim for run in runs})
   right.set_xticks(dims, [str(dim) for dim in dims])
