@@ -117,7 +117,9 @@ def evaluate(
       return None
 
   def add(what: str, measure: Callable[[], list[Result]]) -> None:
-    results = attempt(what, measure) or []
+    results = attempt(what, measure)
+    if results is None:
+      return
     for result in results:
       if result['headline']:
         say(line(result))

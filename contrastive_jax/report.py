@@ -194,18 +194,12 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
 
 def _half_width(run: Run) -> float:
   """Half the 95 % interval of its widest accuracy, in points."""
-  images = folder.latest(run, 'test_images')
-  shares = [
+  accuracies = [
     folder.latest(run, key)
     for _, key, _ in words.COLUMNS
     if key.endswith('accuracy')
   ]
-  if not images:
-    return 0.0
-  return 100 * max(
-    (intervals.half_width(x, images) for x in shares if x is not None),
-    default=0.0,
-  )
+  return 100 * intervals.widest(accuracies, folder.latest(run, 'test_images'))
 
 
 def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:

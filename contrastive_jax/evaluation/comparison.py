@@ -102,14 +102,13 @@ def table(summary: dict[str, Any]) -> str:
     ]
     lines.append(f'{row:<20}' + ''.join(f'{v:>26}' for v in values))
   images = summary['test_images']
-  known = [
+  accuracies = [
     value
     for metrics in rows.values()
     for name, value in metrics.items()
-    if name != _RANK and value is not None
+    if name != _RANK
   ]
-  if known:
-    half = max(intervals.half_width(value, images) for value in known)
+  if half := intervals.widest(accuracies, images):
     lines.append(
       f'accuracies are of {images:,} images: known to ± {100 * half:.1f} '
       'points or better (95 %)'

@@ -1,6 +1,6 @@
 """How sure an accuracy is for want of examples."""
 
-import scipy.stats
+from collections.abc import Iterable
 
 
 def wilson(right: int, examples: int) -> tuple[float, float]:
@@ -16,21 +16,27 @@ def wilson(right: int, examples: int) -> tuple[float, float]:
   Returns:
     Lower and upper end, as shares.
   """
+  import scipy.stats  # takes half a second, and a listing is to be quick
+
   low, high = scipy.stats.binomtest(right, examples).proportion_ci(
     method='wilson'
   )
   return float(low), float(high)
 
 
-def half_width(accuracy: float, examples: int) -> float:
-  """Returns half of that interval.
+def widest(accuracies: Iterable[float | None], examples: int | None) -> float:
+  """Returns half of the widest of such intervals, as a share.
 
   Args:
-    accuracy: in [0, 1].
-    examples: that it is of.
+    accuracies: in [0, 1]; None where nothing was measured.
+    examples: that each of them is of.
 
   Returns:
-    Half its width, as a share.
+    Half the width; 0 if there is no accuracy, or of no known examples.
   """
-  low, high = wilson(round(accuracy * examples), examples)
-  return (high - low) / 2
+  if not examples:
+    return 0.0
+  ends = [
+    wilson(round(x * examples), examples) for x in accuracies if x is not None
+  ]
+  return max(((high - low) / 2 for low, high in ends), default=0.0)

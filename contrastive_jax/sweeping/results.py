@@ -135,17 +135,14 @@ def _write(points: Sequence[Point], workdir: pathlib.Path) -> None:
 def _precision(settings: Sequence[Setting]) -> list[str]:
   """Says how far a score may be off for want of images."""
   runs = [run for setting in settings for run in setting.runs]
-  scores = [
-    run[key]
-    for run in runs
-    for key in SCORES
-    if key.endswith('accuracy') and run[key] is not None
+  accuracies = [
+    run[key] for run in runs for key in SCORES if key.endswith('accuracy')
   ]
   images = [r['test_images'] for r in runs if r['test_images']]
-  if not scores or not images:
+  least = min(images, default=0)
+  half = 100 * intervals.widest(accuracies, least)
+  if not half:
     return []
-  least = min(images)
-  half = 100 * max(intervals.half_width(score, least) for score in scores)
   return [
     f'Each accuracy is of {least:,} images, the same for all: for want of more '
     f'it may be off by up to ± {half:.1f} points (95 %), on top of the ± over '
