@@ -30,7 +30,7 @@ import numpy as np
 import scipy.stats
 from absl import app, flags, logging
 
-from contrastive_jax import command_line
+from contrastive_jax.commands import command_line
 
 _FINETUNE = re.compile(r'finetune_(\d+(?:\.\d+)?)')
 _TRAINED = 'trained encoder'
@@ -74,9 +74,9 @@ def evaluate(
       transfer without a protocol of frozen features; a damaged evaluation.json.
     FileNotFoundError: no work folder, no such checkpoint, or no data.
   """
-  from contrastive_jax import build
   from contrastive_jax.data import sources
   from contrastive_jax.evaluation import encoder, record
+  from contrastive_jax.training import build
 
   frozen = [p for p in protocols if _share(p) is None and p != 'supervised']
   _check(protocols)
@@ -89,7 +89,9 @@ def evaluate(
   job, state = encoder.load(workdir, only)
   record.read(path)  # a damaged file is to be known of now, not after hours
   seed = int(job.config.seed if seed is None else seed)
-  loaded = [sources.load(spec, channels=job.run.channels) for spec in transfer]
+  loaded = [
+    sources.load(spec, channels=job.source.train.channels) for spec in transfer
+  ]
   measured = [job.source, *loaded]
   on_own = [p for p in protocols if p not in frozen]
   # What was trained without labels is judged by what it is good for elsewhere.
@@ -220,7 +222,7 @@ def _rows(job, encode, splits) -> list[tuple[np.ndarray, ...]]:
   from contrastive_jax.evaluation import encoder
 
   if encode is None:
-    return [encoder.pixels(job, split) for split in splits]
+    return [encoder.baseline(job, split) for split in splits]
   return [encoder.encode(job, encode, split) for split in splits]
 
 

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from contrastive_jax import command_line
+from contrastive_jax.commands import command_line
 
 _DEFAULT_CONFIG = (
   pathlib.Path(__file__).parents[1] / 'configs' / 'simclr_small.py'

@@ -9,7 +9,6 @@ them of it. What is seen is what is trained on.
 
 import argparse
 import dataclasses
-import functools
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -21,10 +20,10 @@ from absl import flags
 from matplotlib.figure import Figure
 from ml_collections import config_flags
 
-from contrastive_jax import build, command_line, step
+from contrastive_jax.commands import command_line
 from contrastive_jax.config import Config
-from contrastive_jax.data import augment, decode
-from contrastive_jax.data.sources import Split
+from contrastive_jax.data import readers
+from contrastive_jax.training import build, step
 
 # Images that the notes rest on; the sheet shows the first of them.
 _MEASURED = 64
@@ -94,19 +93,27 @@ def sheet(job: build.Job) -> Sheet:
     The views that the training step makes of these images in epoch 0. Of a
     data set that can only be read in sequence, those of its first images.
   """
-  split = _random_access(job.source.train)
+  train = job.source.train
+  reader = train.reader
+  if isinstance(reader, readers.Stream):
+    # No batch of a stream before a buffer of thousands is full. The ids of its
+    # first images stay the same, and with them the views.
+    reader = reader.head(_MEASURED)
+    train = dataclasses.replace(
+      train, size=min(_MEASURED, train.size), labels=None, reader=reader
+    )
   config = job.config.copy_and_resolve_references()
-  config.batch_size = min(_MEASURED, split.size)
-  source = job.source._replace(train=split)
+  config.batch_size = min(_MEASURED, train.size)
+  source = job.source._replace(train=train)
   batches = build.train_batches(job._replace(config=config, source=source), 0)
   batch = next(batches)
   batches.close()
-  make_views = jax.jit(functools.partial(step.augmented_views, config=config))
+  make_views = jax.jit(job.modality.preview.views)
   return Sheet(
-    [_whole(split, i) for i in batch['id']],
+    [job.modality.preview.example(reader, i) for i in batch['id']],
     jax.device_get(make_views(batch)),
-    _titles(config),
-    _caption(config, split.channels),
+    job.modality.preview.titles,
+    job.modality.preview.caption,
   )
 
 
@@ -221,93 +228,14 @@ def _read_config(arguments: list[str]) -> Config:
   return values.config
 
 
-def _random_access(split: Split) -> Split:
-  """Puts the first examples of a stream in memory.
-
-  There is no asking a stream for one image, and no batch of it before a buffer
-  of thousands is full. The ids stay the same, and with them the views.
-  """
-  if split.stream is None:
-    return split
-  rows = split.stream(np.arange(split.shards), 1).take(_MEASURED)
-  encoded, labels = (
-    decode.tf.stack(part) for part in zip(*(r[1:] for r in rows), strict=True)
-  )
-  return dataclasses.replace(
-    split,
-    size=len(labels),
-    labels=None,
-    read=lambda i: (encoded[i], labels[i]),
-    stream=None,
-    shards=0,
-  )
-
-
-def _whole(split: Split, example_id: int) -> np.ndarray:
-  """Returns an image of a split as it is, uncropped."""
-  if split.images is not None:
-    return split.images[example_id]
-  assert split.read is not None
-  encoded, _ = split.read(decode.tf.constant(example_id, decode.tf.int32))
-  return decode.decode_image(encoded, split.channels).numpy()
-
-
 def _is_flat(image: np.ndarray) -> bool:
   return bool(image.std(axis=(0, 1)).max() < _NOTHING)
-
-
-def _titles(config: Config) -> tuple[str, ...]:
-  return tuple(
-    f'view {i + 1}' for i in range(len(config.augment.blur))
-  ) + tuple(f'local crop {i + 1}' for i in range(config.augment.local_crops))
-
-
-def _caption(config: Config, channels: int) -> tuple[str, ...]:
-  """The parameters of the augmentation, in the order of its stages."""
-  c = config.augment
-  skipped = augment.skipped_operations(c, channels)
-  jitter = ', '.join(
-    f'{name} {c.strength * c[name]:.2g}'
-    for name in ('brightness', 'contrast', 'saturation', 'hue')
-    if c[name] and name not in skipped
-  )
-  descriptions = {
-    'flip': _percent(c.flip),
-    'jitter': f'{_percent(c.jitter)} ({jitter})',
-    'grayscale': _percent(c.grayscale),
-    'blur': f'{_percent(c.blur)} (sigma {_range(c.blur_sigma)} pixels)',
-    'solarize': _percent(c.solarize),
-  }
-  lines = [
-    f'views of {config.data.image_size} pixels: crops of '
-    f'{_range(c.crop_scale)} of the area, width / height '
-    f'{_range(c.crop_ratio)}',
-    'then, with probability: '
-    + ', '.join(
-      f'{name} {descriptions[name]}'
-      for name in c.stages
-      if name not in skipped and np.any(np.asarray(c[name]) > 0)
-    ),
-  ]
-  if c.local_crops:
-    lines.append(
-      f'local crops of {c.local_size} pixels: {_range(c.local_scale)} of the '
-      f'area, blur {_percent(c.local_blur)}, solarize '
-      f'{_percent(c.local_solarize)}'
-    )
-  if skipped:
-    lines.append(f'left out for grey images: {", ".join(skipped)}')
-  return tuple(lines)
 
 
 def _percent(chances: Any) -> str:
   """Returns '50 %', or '100 % and 10 %' of two views that differ."""
   unique = dict.fromkeys(np.atleast_1d(chances).tolist())
   return ' and '.join(f'{100 * chance:g} %' for chance in unique)
-
-
-def _range(pair: Sequence[float]) -> str:
-  return f'{pair[0]:.3g} to {pair[1]:.3g}'
 
 
 if __name__ == '__main__':

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from contrastive_jax import preview
-from contrastive_jax.checkpoint import atomic_write
 from contrastive_jax.config import flat
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import intervals
 from contrastive_jax.reporting import figures, folder, learned, page, words
 from contrastive_jax.reporting.folder import Run
 from contrastive_jax.reporting.learned import Found, Learned
+from contrastive_jax.training.checkpoint import atomic_write
 
 
 def main(argv: Sequence[str]) -> None:

@@ -12,18 +12,12 @@ import numpy as np
 from clu import parameter_overview
 from jax.experimental import multihost_utils
 
-from contrastive_jax import (
-  build,
-  optim,
-  progress,
-  step,
-  workfolder,
-)
-from contrastive_jax.checkpoint import Checkpoints, atomic_write
 from contrastive_jax.config import Config
 from contrastive_jax.diagnostics import embedding, health
 from contrastive_jax.evaluation import comparison
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build, optim, progress, step, workfolder
+from contrastive_jax.training.checkpoint import Checkpoints, atomic_write
+from contrastive_jax.training.state import TrainState
 
 
 class Termination:
@@ -165,7 +159,7 @@ def train(
   """
   config, run = job.config, job.run
   train_step = step.mapped(
-    step.make_train_step(job.objective, job.optimizer, config),
+    step.make_train_step(job.objective, job.optimizer, job.modality),
     job.mesh,
     config.mapping,
   )

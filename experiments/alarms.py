@@ -15,9 +15,11 @@ import tempfile
 
 from absl import logging
 
-from contrastive_jax import build, command_line, train
-from contrastive_jax.checkpoint import Checkpoints
+from contrastive_jax import train
+from contrastive_jax.commands import command_line
 from contrastive_jax.config import Config
+from contrastive_jax.training import build
+from contrastive_jax.training.checkpoint import Checkpoints
 from experiments import small_configs
 
 STEPS, EVERY = 200, 20

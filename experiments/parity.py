@@ -21,9 +21,10 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from contrastive_jax import build, command_line, step
+from contrastive_jax.commands import command_line
 from contrastive_jax.config import Config
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build, step
+from contrastive_jax.training.state import TrainState
 from experiments import small_configs
 
 # Mapping and devices.
@@ -43,7 +44,7 @@ def gradient_on(config: Config, devices: int, mapping: str) -> tuple:
   """
   job = build.build(config, step.make_mesh(jax.devices()[:devices]))
   gradient_fn = step.mapped(
-    step.make_gradient_fn(job.objective, job.config),
+    step.make_gradient_fn(job.objective, job.modality),
     job.mesh,
     mapping,
     donate=False,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from contrastive_jax import command_line
+from contrastive_jax.commands import command_line
 from contrastive_jax.evaluation import encoder, linear, protocols
 
 RATES = (0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)

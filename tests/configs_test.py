@@ -13,9 +13,11 @@ from jax.sharding import PartitionSpec as P
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from contrastive_jax import build, step
-from contrastive_jax.data import sources
+from contrastive_jax.data import readers, sources
+from contrastive_jax.data import split as split_lib
+from contrastive_jax.data.modalities import images
 from contrastive_jax.diagnostics import health
+from contrastive_jax.training import build, step
 from tests import train_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -26,17 +28,18 @@ def get_config(name: str, *source: str):
   return importlib.import_module(f'configs.{name}').get_config(*source)
 
 
-def imagenet_sized(spec: str, **_) -> sources.Source:
+def imagenet_sized(spec: str, **_) -> split_lib.Source:
   """A source of ImageNet's size, none of whose images is ever read."""
-  split = sources.Split(
+  split = split_lib.Split(
     name=spec,
     size=1_281_167,
     channels=3,
+    reader=readers.InMemory(np.zeros((0, 32, 32, 3), np.uint8)),
     num_classes=1000,
     class_names=None,
     image_shape=(32, 32) if 'cifar' in spec else None,
   )
-  return sources.Source(name=spec, train=split, test=split)
+  return split_lib.Source(name=spec, train=split, test=split)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -49,14 +52,14 @@ def test_lowers_at_full_size(name, monkeypatch):
   batch = {
     'views': tuple(
       jax.ShapeDtypeStruct((rows, view.size, view.size, 3), np.uint8)
-      for view in build.view_specs(job.config)
+      for view in images.view_specs(job.config)
     ),
     **{
       key: jax.ShapeDtypeStruct((rows,), np.int32)
       for key in ('id', 'epoch', 'label')
     },
   }
-  train_step = step.make_train_step(job.objective, job.optimizer, job.config)
+  train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
   lowered = jax.jit(
     jax.shard_map(
       train_step,

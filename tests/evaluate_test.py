@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_jax import build, evaluate, workfolder
-from contrastive_jax.checkpoint import Checkpoints
-from contrastive_jax.data import sources
+from contrastive_jax import evaluate
+from contrastive_jax.data import split as split_lib
 from contrastive_jax.evaluation import encoder, finetune, record
+from contrastive_jax.training import build, workfolder
+from contrastive_jax.training.checkpoint import Checkpoints
 from experiments import small_configs
 from tests import tiny
 
@@ -31,7 +32,7 @@ def with_sevens(job, count):
   train = job.source.train
   sevens = np.flatnonzero(train.labels == 7)[:count]
   others = np.flatnonzero(train.labels != 7)
-  rare = sources.subset(train, np.union1d(sevens, others), 'rare sevens')
+  rare = split_lib.subset(train, np.union1d(sevens, others), 'rare sevens')
   return job._replace(source=job.source._replace(train=rare))
 
 
@@ -302,7 +303,7 @@ def test_labels_that_are_not_there(folder, monkeypatch):
     job, state = load(*args)
     blank = dict(labels=None, num_classes=None, class_names=None)
     train, test = (dataclasses.replace(s, **blank) for s in job.source[1:] if s)
-    return job._replace(source=sources.Source('mine', train, test)), state
+    return job._replace(source=split_lib.Source('mine', train, test)), state
 
   monkeypatch.setattr(encoder, 'load', unlabelled)
   with pytest.raises(ValueError, match='knn needs labels, and mine has none'):

@@ -8,10 +8,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from contrastive_jax import build, preview, step
-from contrastive_jax.data import sources
+from contrastive_jax import preview
+from contrastive_jax.data import modalities, readers
+from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.decode import tf
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build, step
+from contrastive_jax.training.state import TrainState
 from tests import tiny
 
 # ml_collections loads a config file as it did before Python 3.12.
@@ -32,8 +34,10 @@ def test_views_are_those_of_the_training_step():
   def spy(params, model_state, batch, **_):
     return params['w'] * 0.0, (model_state, {}, batch['views'])
 
+  modality = modalities.make(job.config, job.source)
+  job = job._replace(modality=modality)
   gradient_fn = step.make_gradient_fn(
-    job.objective._replace(loss=spy), job.config
+    job.objective._replace(loss=spy), modality
   )
   params = {'w': jnp.zeros(())}
   state = TrainState(
@@ -46,13 +50,13 @@ def test_views_are_those_of_the_training_step():
   for shown, fed in zip(sheet.views, seen, strict=True):
     fed = np.asarray(fed) * 0.2 + 0.3
     np.testing.assert_allclose(shown[: len(fed)], fed, atol=0.5 / 255)
-  source = job.source.train.images[batch['id']]
+  source = job.source.train.reader.images[batch['id']]
   np.testing.assert_array_equal(np.stack(sheet.images[: len(source)]), source)
 
 
 def test_a_stream_without_labels_shows_the_views_of_its_first_images():
   job = _job()
-  images = job.source.train.images[:12]
+  images = job.source.train.reader.images[:12]
   encoded = []
   for image in images:
     PIL.Image.fromarray(image[..., 0]).save(file := io.BytesIO(), 'PNG')
@@ -63,8 +67,9 @@ def test_a_stream_without_labels_shows_the_views_of_its_first_images():
     rows = (np.arange(12, dtype=np.int32), encoded, np.full(12, -1, np.int32))
     return tf.data.Dataset.from_tensor_slices(rows)
 
-  kept = sources.from_arrays('kept', images, None, None)
-  streamed = sources.Split('streamed', 12, 1, stream=stream, shards=1)
+  kept = split_lib.from_arrays('kept', images, None, None)
+  reader = readers.Stream(stream, 1, 12, 1)
+  streamed = split_lib.Split('streamed', 12, 1, reader)
   here, there = (
     preview.sheet(job._replace(source=job.source._replace(train=split)))
     for split in (kept, streamed)

@@ -244,7 +244,9 @@ def test_features_are_the_trained_encoders(finished):
   wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
   np.testing.assert_allclose(found.learned.unit, wanted, atol=1e-5)
   np.testing.assert_array_equal(found.learned.labels, labels)
-  np.testing.assert_array_equal(found.learned.images, job.source.test.images)
+  np.testing.assert_array_equal(
+    found.learned.images, job.source.test.reader.images
+  )
 
 
 def _random(n: int, d: int, labels: bool = False) -> learned.Learned:

@@ -1,10 +1,12 @@
 """Configs that compile fast."""
 
 import importlib
+import types
 
 import ml_collections
 
 from configs import simclr_small
+from contrastive_jax.models import encoders
 from experiments import small_configs
 
 
@@ -48,3 +50,9 @@ def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 config = get_config
+
+
+def make_encoder(c: ml_collections.ConfigDict, image_size: int):
+  """The module that a config's `encoder` names."""
+  run = types.SimpleNamespace(input_shape=(image_size, image_size, 3))
+  return encoders.make(c, run).module

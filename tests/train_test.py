@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     (('batch_size', 4096), 'batch size 4096 is larger than the 1438 images'),
     (('mapping', 'vmap'), "mapping is 'shard_map' or 'pmap', not 'vmap'"),
     (('objective.name', 'simclrr'), "did you mean 'simclr'"),
-    (('objective.temperature', 0.0), 'temperature is 0.0, not positive'),
+    (('objective.temperature', 0.0), 'temperature is 0: it must be above 0'),
     (('objective.loss_reduction', 'max'), "'mean' or 'sum', not 'max'"),
     (('encoder.name', 'resnet51'), "'resnet51' is unknown"),
     (('data.source', 'folder:nowhere'), 'no folder nowhere'),

@@ -14,7 +14,7 @@ import numpy as np
 
 from contrastive_jax.data import decode, reading
 from contrastive_jax.data.decode import tf
-from contrastive_jax.data.sources import Split
+from contrastive_jax.data.split import Split
 
 
 class View(NamedTuple):
@@ -41,6 +41,62 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
       f' {split.name}'
     )
   return split.size // batch_size
+
+
+class _RandomCrops(NamedTuple):
+  """The random resized crops of an epoch, one a view; see `readers`."""
+
+  views: tuple[View, ...]
+  seed: int
+  interpolation: str
+
+  def one(self, image, example_id, epoch):
+    return tuple(
+      decode.resize_one(
+        image,
+        decode.random_box(
+          decode.draws(self.seed, v, example_id, epoch),
+          tf.shape(image)[:2],
+          view.scale,
+          view.ratio,
+        ),
+        view.size,
+        self.interpolation,
+      )
+      for v, view in enumerate(self.views)
+    )
+
+  def many(self, images, ids, epochs):
+    crops = []
+    for v, view in enumerate(self.views):
+      uniform = tf.map_fn(
+        lambda x, v=v: decode.draws(self.seed, v, *x),
+        (ids, epochs),
+        fn_output_signature=tf.float32,
+      )
+      shape = tf.shape(images)[1:3]
+      boxes = decode.random_box(uniform, shape, view.scale, view.ratio)
+      crops.append(
+        decode.resize_many(images, boxes, view.size, self.interpolation)
+      )
+    return tuple(crops)
+
+
+class _CentralCrop(NamedTuple):
+  """The central square of `share` times the shorter side; see `readers`."""
+
+  size: int
+  share: float
+  interpolation: str
+
+  def one(self, image, *_):
+    box = decode.central_box(tf.shape(image)[:2], self.size, self.share)
+    return decode.resize_one(image, box, self.size, self.interpolation)
+
+  def many(self, images, ids, _):
+    box = decode.central_box(tf.shape(images)[1:3], self.size, self.share)
+    boxes = tf.repeat(box[None], tf.shape(ids)[0], axis=0)
+    return decode.resize_many(images, boxes, self.size, self.interpolation)
 
 
 class TrainBatches:
@@ -95,62 +151,25 @@ class TrainBatches:
     self._step = start_step
     self._careful = False
     local = batch_size // process_count
-    rows = reading.Rows(
+    self._order = reading.Order(
       batch_size,
       steps_per_epoch(split, batch_size),
       process_index * local,
       local,
+      seed,
+      start_step,
+      shuffle_buffer,
     )
+    self._crops = _RandomCrops(tuple(views), seed, interpolation)
+    self._iterator = self._open()
 
-    def crop(image, example_id, epoch):
-      return tuple(
-        decode.resize_one(
-          image,
-          decode.random_box(
-            decode.draws(seed, v, example_id, epoch),
-            tf.shape(image)[:2],
-            view.scale,
-            view.ratio,
-          ),
-          view.size,
-          interpolation,
-        )
-        for v, view in enumerate(views)
+  def _open(self) -> Iterator:
+    order = self._order._replace(start_step=self._step)
+    return iter(
+      reading.finish(
+        self._split.reader.train(order, self._crops, self._careful)
       )
-
-    def crop_many(images, ids, epochs):
-      crops = []
-      for v, view in enumerate(views):
-        uniform = tf.map_fn(
-          lambda x, v=v: decode.draws(seed, v, *x),
-          (ids, epochs),
-          fn_output_signature=tf.float32,
-        )
-        shape = tf.shape(images)[1:3]
-        boxes = decode.random_box(uniform, shape, view.scale, view.ratio)
-        crops.append(
-          decode.resize_many(images, boxes, view.size, interpolation)
-        )
-      return tuple(crops)
-
-    def build() -> Iterator:
-      on_error = 'next' if self._careful else 'raise'
-      if split.stream is not None:
-        dataset = reading.stream_rows(
-          split, rows, seed, self._step, shuffle_buffer
-        )
-        dataset = reading.from_stream(split, dataset, crop, local, on_error)
-      else:
-        dataset = reading.ids(split, rows, seed, self._step)
-        if split.images is not None:
-          dataset = reading.from_images(split, dataset, crop_many)
-        else:
-          dataset = dataset.unbatch()
-          dataset = reading.from_files(split, dataset, crop, local, on_error)
-      return iter(reading.finish(dataset))
-
-    self._build = build
-    self._iterator = build()
+    )
 
   def __iter__(self):
     return self
@@ -166,14 +185,13 @@ class TrainBatches:
         ) from error
       # Guarding every example costs some 5 %: only from the first bad one on.
       self._careful = True
-      self._iterator = self._build()
+      self._iterator = self._open()
       return next(self)
     self._step += 1
     batch = tf.nest.map_structure(lambda x: x.numpy(), batch)
     wanted, used = batch.pop('wanted'), batch['id']
     for i, j in zip(wanted[wanted != used], used[wanted != used], strict=True):
-      count = 1 if self._split.stream else (j - i) % self._split.size
-      for bad in (i + np.arange(count)) % self._split.size:
+      for bad in self._split.reader.passed_over(i, j):
         self.unreadable[int(bad)] = self._split.describe(int(bad))
     return {'views': batch.pop('image'), **batch}
 
@@ -211,7 +229,7 @@ def eval_batches(
     unreadable: filled with id -> name; a warning names them, too.
 
   Yields:
-    image: uint8 [b, image_size, image_size, channels].
+    input: uint8 [b, image_size, image_size, channels].
     id, label: int32 [b]; -1 in padding, label -1 also without labels.
     mask: bool [b]; False in padding and for unreadable examples.
 
@@ -224,32 +242,13 @@ def eval_batches(
   ids = np.arange(size, dtype=np.int32)
   ids = ids[ids % batch_size // local == process_index]
 
-  def central(image, *_):
-    box = decode.central_box(tf.shape(image)[:2], image_size, crop)
-    return decode.resize_one(image, box, image_size, interpolation)
-
-  def central_many(images, ids, _):
-    box = decode.central_box(tf.shape(images)[1:3], image_size, crop)
-    boxes = tf.repeat(box[None], tf.shape(ids)[0], axis=0)
-    return decode.resize_many(images, boxes, image_size, interpolation)
+  crops = _CentralCrop(image_size, crop, interpolation)
 
   def build(step: int, careful: bool) -> Iterator:
     own = ids[step * local :]
-    on_error = 'mark' if careful else 'raise'
-    if split.stream is not None:
-      mine = tf.constant(np.isin(np.arange(size), own))
-      dataset = split.stream(np.arange(split.shards), 1).take(size)
-      dataset = dataset.filter(lambda i, *_: mine[i])
-      dataset = dataset.map(lambda i, *rest: (i, 0, *rest))
-      dataset = reading.from_stream(split, dataset, central, local, on_error)
-    else:
-      dataset = tf.data.Dataset.from_tensor_slices((own, np.zeros_like(own)))
-      if split.images is not None:
-        dataset = dataset.batch(local)
-        dataset = reading.from_images(split, dataset, central_many)
-      else:
-        dataset = reading.from_files(split, dataset, central, local, on_error)
-    return iter(reading.finish(dataset))
+    return iter(
+      reading.finish(split.reader.evaluate(own, size, local, crops, careful))
+    )
 
   def batches():
     careful = False
@@ -266,7 +265,7 @@ def eval_batches(
   def _padded(batch):
     shape = (local, image_size, image_size, split.channels)
     out = {
-      'image': np.zeros(shape, np.uint8),
+      'input': np.zeros(shape, np.uint8),
       'id': np.full(local, -1, np.int32),
       'label': np.full(local, -1, np.int32),
       'mask': np.zeros(local, bool),
@@ -274,7 +273,7 @@ def eval_batches(
     if batch is None:
       return out
     rows = len(batch['id'])
-    out['image'][:rows] = batch['image']
+    out['input'][:rows] = batch['image']
     out['id'][:rows] = batch['wanted']
     out['label'][:rows] = batch['label']
     out['mask'][:rows] = batch['id'].numpy() >= 0

@@ -1,14 +1,13 @@
-"""Graphs that turn example ids into batches; one for each kind of split."""
+"""Graphs that turn example ids into batches; the readers put them together."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from contrastive_jax.data import decode
 from contrastive_jax.data.decode import tf
-from contrastive_jax.data.sources import Split
 
 # How many examples in a row may be unreadable before a run gives up.
 _TRIES = 1000
@@ -16,38 +15,47 @@ _TRIES = 1000
 _CYCLE = 16
 
 
-class Rows(NamedTuple):
-  """The rows [first, first + local) of every batch of an epoch's `steps`."""
+class Order(NamedTuple):
+  """Which rows of which batches: [first, first + local) of every batch.
+
+  An epoch has `steps` batches of `batch_size`, in an order that follows from
+  `seed`; reading begins with batch `start_step`. A stream is shuffled by a
+  buffer of `shuffle_buffer` examples.
+  """
 
   batch_size: int
   steps: int
   first: int
   local: int
+  seed: int
+  start_step: int
+  shuffle_buffer: int
 
 
-def ids(
-  split: Split, rows: Rows, seed: int, start_step: int
-) -> tf.data.Dataset:
+def ids(size: int, order: Order) -> tf.data.Dataset:
   """Returns endless batches of (id, epoch), int32 [local] each."""
 
   def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    epoch, order, step = -1, np.zeros(0, np.int32), start_step
+    epoch, ids, step = -1, np.zeros(0, np.int32), order.start_step
     while True:
-      if step // rows.steps != epoch:
-        epoch = step // rows.steps
-        order = np.random.default_rng([seed, epoch]).permutation(split.size)
-      start = step % rows.steps * rows.batch_size + rows.first
-      batch = order[start : start + rows.local].astype(np.int32)
+      if step // order.steps != epoch:
+        epoch = step // order.steps
+        ids = np.random.default_rng([order.seed, epoch]).permutation(size)
+      start = step % order.steps * order.batch_size + order.first
+      batch = ids[start : start + order.local].astype(np.int32)
       yield batch, np.full_like(batch, epoch)
       step += 1
 
-  spec = tf.TensorSpec([rows.local], tf.int32)
+  spec = tf.TensorSpec([order.local], tf.int32)
   return tf.data.Dataset.from_generator(generate, output_signature=(spec, spec))
 
 
-def stream_rows(
-  split: Split, rows: Rows, seed: int, start_step: int, shuffle_buffer: int
-) -> tf.data.Dataset:
+def given_ids(ids: np.ndarray) -> tf.data.Dataset:
+  """Returns (id, epoch 0) of the given ids, one after the other."""
+  return tf.data.Dataset.from_tensor_slices((ids, np.zeros_like(ids)))
+
+
+def stream_rows(reader: Any, order: Order) -> tf.data.Dataset:
   """Returns endless (id, epoch, encoded, label): this process's rows.
 
   The order of the files and a shuffle buffer follow from (seed, epoch). Rows
@@ -56,23 +64,23 @@ def stream_rows(
   """
 
   def generate() -> Iterator[tuple]:
-    epoch, skip = divmod(start_step, rows.steps)
+    epoch, skip = divmod(order.start_step, order.steps)
     while True:
-      rng = np.random.default_rng([seed, epoch])
-      order = rng.permutation(split.shards)
-      yield epoch, order, rng.integers(2**62), skip * rows.batch_size
+      rng = np.random.default_rng([order.seed, epoch])
+      shards = rng.permutation(reader.shards)
+      yield epoch, shards, rng.integers(2**62), skip * order.batch_size
       epoch, skip = epoch + 1, 0
 
-  def one_epoch(epoch, order, shuffle_seed, skip):
-    assert split.stream is not None
-    dataset = split.stream(order, _CYCLE)
+  def one_epoch(epoch, shards, shuffle_seed, skip):
+    dataset = reader.stream(shards, _CYCLE)
     dataset = dataset.shuffle(
-      shuffle_buffer, shuffle_seed, reshuffle_each_iteration=False
+      order.shuffle_buffer, shuffle_seed, reshuffle_each_iteration=False
     )
-    dataset = dataset.take(rows.steps * rows.batch_size).skip(skip).enumerate()
-    row = rows.first + np.arange(rows.local)
-    mine = tf.constant(np.isin(np.arange(rows.batch_size), row))
-    dataset = dataset.filter(lambda n, _: mine[n % rows.batch_size])
+    dataset = dataset.take(order.steps * order.batch_size)
+    dataset = dataset.skip(skip).enumerate()
+    row = order.first + np.arange(order.local)
+    mine = tf.constant(np.isin(np.arange(order.batch_size), row))
+    dataset = dataset.filter(lambda n, _: mine[n % order.batch_size])
     return dataset.map(lambda _, x: (x[0], tf.cast(epoch, tf.int32), *x[1:]))
 
   scalar = tf.TensorSpec([], tf.int64)
@@ -83,23 +91,68 @@ def stream_rows(
   return dataset.flat_map(one_epoch)
 
 
+def chosen_rows(
+  dataset: tf.data.Dataset, ids: np.ndarray, size: int
+) -> tf.data.Dataset:
+  """Returns (id, epoch 0, encoded, label) of some of a stream's examples."""
+  mine = tf.constant(np.isin(np.arange(size), ids))
+  dataset = dataset.filter(lambda i, *_: mine[i])
+  return dataset.map(lambda i, *rest: (i, 0, *rest))
+
+
+def read_of(read: Callable, ids: np.ndarray) -> Callable:
+  """Returns `RandomAccess.read` of some ids, numbered anew."""
+  table = tf.constant(ids, tf.int32)
+  return lambda i: read(table[i])
+
+
+def stream_of(stream: Callable, size: int, ids: np.ndarray) -> Callable:
+  """Returns `Stream.stream` of some of `size` ids, numbered anew."""
+  numbers = np.full(size, -1)
+  numbers[ids] = np.arange(len(ids))
+  table = tf.constant(numbers, tf.int32)
+
+  def chosen(order, cycle):
+    dataset = stream(order, cycle).filter(lambda i, *_: table[i] >= 0)
+    return dataset.map(lambda i, *rest: (table[i], *rest))
+
+  return chosen
+
+
+def in_memory(dataset: tf.data.Dataset) -> tuple[Callable, int]:
+  """Returns `RandomAccess.read` of a stream's examples, and their number."""
+  encoded, labels = (
+    tf.stack(part) for part in zip(*(row[1:] for row in dataset), strict=True)
+  )
+  return (lambda i: (encoded[i], labels[i])), len(labels)
+
+
+def decoded_image(read: Callable, example_id: int, channels: int) -> np.ndarray:
+  """Returns one image as it is, uint8 [height, width, channels]."""
+  encoded, _ = read(tf.constant(example_id, tf.int32))
+  return decode.decode_image(encoded, channels).numpy()
+
+
 def from_images(
-  split: Split, dataset: tf.data.Dataset, crop
+  images: np.ndarray,
+  labels: np.ndarray | None,
+  dataset: tf.data.Dataset,
+  crops: Any,
 ) -> tf.data.Dataset:
   """Maps batches of (id, epoch) to batches of decoded, cropped images."""
-  images: Any = tf.constant(np.asarray(split.images))
-  none = np.full(split.size, -1, np.int32)
-  labels = tf.constant(none if split.labels is None else split.labels)
+  pixels: Any = tf.constant(np.asarray(images))
+  none = np.full(len(images), -1, np.int32)
+  numbers = tf.constant(none if labels is None else labels)
 
   def read(ids, epochs):
-    image = crop(tf.gather(images, ids), ids, epochs)
-    return _record(ids, ids, epochs, tf.gather(labels, ids), image)
+    image = crops.many(tf.gather(pixels, ids), ids, epochs)
+    return _record(ids, ids, epochs, tf.gather(numbers, ids), image)
 
   return dataset.map(read, num_parallel_calls=cores())
 
 
 def from_files(
-  split: Split, dataset: tf.data.Dataset, crop, local: int, on_error: str
+  reader: Any, dataset: tf.data.Dataset, crops: Any, local: int, on_error: str
 ) -> tf.data.Dataset:
   """Maps single (id, epoch) to batches of `local` cropped images.
 
@@ -108,28 +161,27 @@ def from_files(
   """
 
   def decoded(i):
-    assert split.read is not None
-    i = tf.cast(i % split.size, tf.int32)
-    encoded, label = split.read(i)
-    return i, label, decode.decode_image(encoded, split.channels)
+    i = tf.cast(i % reader.size, tf.int32)
+    encoded, label = reader.read(i)
+    return i, label, decode.decode_image(encoded, reader.channels)
 
   def read(wanted, epoch):
     if on_error == 'raise':
       used, label, image = decoded(wanted)
     else:
       i = tf.cast(wanted, tf.int64)
-      tries = min(_TRIES, split.size) if on_error == 'next' else 1
+      tries = min(_TRIES, reader.size) if on_error == 'next' else 1
       found = tf.data.Dataset.range(i, i + tries).map(decoded).ignore_errors()
       if on_error == 'mark':
-        found = found.concatenate(_nothing(split))
+        found = found.concatenate(_nothing(reader.channels))
       used, label, image = found.take(1).get_single_element()
-    return _record(wanted, used, epoch, label, crop(image, used, epoch))
+    return _record(wanted, used, epoch, label, crops.one(image, used, epoch))
 
   return dataset.map(read, num_parallel_calls=cores()).batch(local)
 
 
 def from_stream(
-  split: Split, dataset: tf.data.Dataset, crop, local: int, on_error: str
+  reader: Any, dataset: tf.data.Dataset, crops: Any, local: int, on_error: str
 ) -> tf.data.Dataset:
   """Maps (id, epoch, encoded, label) to batches of `local` cropped images.
 
@@ -139,14 +191,14 @@ def from_stream(
 
   def read(wanted, epoch, encoded, label):
     if on_error == 'raise':
-      used, image = wanted, decode.decode_image(encoded, split.channels)
+      used, image = wanted, decode.decode_image(encoded, reader.channels)
     else:
       found = tf.data.Dataset.from_tensors(encoded).map(
-        lambda x: (wanted, label, decode.decode_image(x, split.channels))
+        lambda x: (wanted, label, decode.decode_image(x, reader.channels))
       )
-      found = found.ignore_errors().concatenate(_nothing(split))
+      found = found.ignore_errors().concatenate(_nothing(reader.channels))
       used, label, image = found.take(1).get_single_element()
-    return _record(wanted, used, epoch, label, crop(image, used, epoch))
+    return _record(wanted, used, epoch, label, crops.one(image, used, epoch))
 
   dataset = dataset.map(read, num_parallel_calls=cores()).batch(local)
   return dataset.map(_replace_in_batch) if on_error == 'next' else dataset
@@ -179,9 +231,9 @@ def _record(wanted, used, epoch, label, image) -> dict:
   }
 
 
-def _nothing(split: Split) -> tf.data.Dataset:
+def _nothing(channels: int) -> tf.data.Dataset:
   """One element that stands for an unreadable image: id -1, a black pixel."""
-  pixel = tf.zeros([1, 1, split.channels], tf.uint8)
+  pixel = tf.zeros([1, 1, channels], tf.uint8)
   return tf.data.Dataset.from_tensors((tf.constant(-1), tf.constant(-1), pixel))
 
 

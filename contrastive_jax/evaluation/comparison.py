@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from contrastive_jax import build
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder, features, intervals, knn, linear
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build
+from contrastive_jax.training.state import TrainState
 
 # The probe of more images' pixels would cost more than it tells.
 _PIXELS_IMAGES = 200_000
@@ -65,7 +65,7 @@ def compare(
     rows['raw pixels'] = dict.fromkeys((*_metric_names(job), _RANK))
     if job.run.num_examples <= _PIXELS_IMAGES:
       rows['raw pixels'], _ = _measure(
-        job, lambda split, limit=None: encoder.pixels(job, split, limit)
+        job, lambda split, limit=None: encoder.baseline(job, split, limit)
       )
     rows['untrained encoder'], _ = _measure(job, encoded(untrained))
   trained, test_images = _measure(job, encoded(state))

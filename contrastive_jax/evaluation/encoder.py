@@ -3,23 +3,19 @@
 import json
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
-from contrastive_jax import build, step
-from contrastive_jax.checkpoint import Checkpoints
 from contrastive_jax.config import Config
-from contrastive_jax.data import pipeline
-from contrastive_jax.data.sources import Split
+from contrastive_jax.data.split import Split
 from contrastive_jax.evaluation import features
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build, step
+from contrastive_jax.training.checkpoint import Checkpoints
+from contrastive_jax.training.state import TrainState
 
 Encoder = jax.tree_util.Partial
-
-# Raw pixels of larger images are compared at this size.
-_PIXELS_SIZE = 32
 
 
 def load(
@@ -136,10 +132,9 @@ def frozen(job: build.Job) -> Callable[[TrainState], Encoder]:
     A function from a state to a function from uint8 images to features.
   """
 
-  def represent(params, model_state, images):
-    images = images.astype(jnp.float32) / 255.0
-    images = step.network_input(images, job.config.data)
-    return job.objective.features(params, model_state, images)
+  def represent(params, model_state, inputs):
+    inputs = job.modality.frozen_input(inputs)
+    return job.objective.features(params, model_state, inputs)
 
   return lambda state: jax.tree_util.Partial(
     represent, *job.objective.evaluated(state.params, state.model_state)
@@ -160,7 +155,9 @@ def encode(
   Returns:
     Features float32 [N, D], labels int32 [N], ids int32 [N], in id order.
   """
-  batches = _batches(job, split, job.run.image_size, job.mesh.size, limit)
+  batches = _batches(
+    job, job.modality.eval_batches, split, job.mesh.size, limit
+  )
   return features.extract(encoder, batches, mesh=job.mesh)
 
 
@@ -176,14 +173,14 @@ def assert_frozen(job: build.Job, encoder: Encoder) -> None:
   """
   # Two rows in each process are the least that can be told apart.
   multiple = 2 * jax.process_count()
-  batches = _batches(job, job.source.train, job.run.image_size, multiple)
-  features.assert_frozen(encoder, next(batches)['image'])
+  batches = _batches(job, job.modality.eval_batches, job.source.train, multiple)
+  features.assert_frozen(encoder, next(batches)['input'])
 
 
-def pixels(
+def baseline(
   job: build.Job, split: Split, limit: int | None = None
 ) -> features.Rows:
-  """Returns raw pixels as features, of images of at most 32 x 32 pixels.
+  """Returns what `modality.baseline` names as features: no encoder.
 
   Args:
     job: for the size.
@@ -193,24 +190,22 @@ def pixels(
   Returns:
     As `encode`.
   """
-  size = min(job.run.image_size, _PIXELS_SIZE)
-  return features.pixels(_batches(job, split, size, jax.process_count(), limit))
+  _, make = job.modality.baseline
+  return features.flattened(
+    _batches(job, make, split, jax.process_count(), limit)
+  )
 
 
 def _batches(
   job: build.Job,
+  make: Callable[..., Any],
   split: Split,
-  size: int,
   multiple: int,
   limit: int | None = None,
 ):
-  data = job.config.data
-  return pipeline.eval_batches(
+  return make(
     split,
-    image_size=size,
-    crop=data.eval_crop,
     batch_size=-(-job.config.evaluation.batch_size // multiple) * multiple,
-    interpolation=data.interpolation,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     limit=limit,

@@ -60,19 +60,19 @@ def extract(
 
   def computed() -> Iterator[tuple[jax.Array, Batch]]:
     for batch in batches:
-      if len(batch['image']) % len(devices):
+      if len(batch['input']) % len(devices):
         raise ValueError(
-          f'evaluation batch of {len(batch["image"])} images is not divisible '
+          f'evaluation batch of {len(batch["input"])} images is not divisible '
           f'by {len(devices)} devices'
         )
-      images = jax.device_put(batch['image'], NamedSharding(local, P('data')))
+      images = jax.device_put(batch['input'], NamedSharding(local, P('data')))
       yield _call(features_fn, images), batch
 
   return _collect(computed())
 
 
-def pixels(batches: Iterable[Batch]) -> Rows:
-  """Returns raw pixels as features: the row that every encoder has to beat.
+def flattened(batches: Iterable[Batch]) -> Rows:
+  """Returns flattened inputs as features: what every encoder has to beat.
 
   Args:
     batches: as for `extract`; images are uint8.
@@ -84,7 +84,7 @@ def pixels(batches: Iterable[Batch]) -> Rows:
     ValueError: there are no rows.
   """
   return _collect(
-    (np.reshape(b['image'], (len(b['image']), -1)) / np.float32(255), b)
+    (np.reshape(b['input'], (len(b['input']), -1)) / np.float32(255), b)
     for b in batches
   )
 

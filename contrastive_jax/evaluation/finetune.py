@@ -13,12 +13,12 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax import build, step
 from contrastive_jax.config import Config
-from contrastive_jax.data import sources
+from contrastive_jax.data import split as split_lib
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.evaluation import linear
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build, step
+from contrastive_jax.training.state import TrainState
 
 # SimCLR's (2002.05709, appendix B.5): 0.05 x batch / 256, Nesterov, no decay,
 # no warm-up, crop and flip only, 60 epochs with 1 % of the labels and 30 with
@@ -90,10 +90,10 @@ def finetune(
   least = np.unique(labels[ids], return_counts=True)[1].min()
   # Of a single image a class none can be held out, to choose a rate by.
   if len(LEARNING_RATES) > 1 and least > 1:
-    kept, held = sources.hold_out(
+    kept, held = split_lib.hold_out(
       labels[ids], _HELD_OUT if least >= _FEW else _HELD_OUT_OF_FEW
     )
-    held_split = sources.subset(train, ids[held], 'held out')
+    held_split = split_lib.subset(train, ids[held], 'held out')
     accuracy = []
     for rate in LEARNING_RATES:
       predicted, truth = _run(
@@ -164,7 +164,7 @@ def _run(
     bias_and_norm_rate=1.0,
     clip_tensor_norm=0.0,
   )
-  train = sources.subset(job.source.train, ids, 'with labels')
+  train = split_lib.subset(job.source.train, ids, 'with labels')
   return _classify(*_train(config, job, train, state), test)
 
 
@@ -180,10 +180,10 @@ def _supervised_config(config: Config) -> Config:
 def _train(
   config: Config,
   job: build.Job,
-  train: sources.Split,
+  train: split_lib.Split,
   pretrained: TrainState | None,
 ) -> tuple[build.Job, TrainState]:
-  source = sources.Source(train.name, train, None)
+  source = split_lib.Source(train.name, train, None)
   mesh = encoder_lib.fitting_mesh(config)
   tuned = build.build(config, mesh, source)
   state = build.init_state(tuned)
@@ -206,7 +206,7 @@ def _train(
       },
     )
   train_step = step.mapped(
-    step.make_train_step(tuned.objective, tuned.optimizer, tuned.config),
+    step.make_train_step(tuned.objective, tuned.optimizer, tuned.modality),
     tuned.mesh,
     tuned.config.mapping,
   )
@@ -221,7 +221,7 @@ def _train(
 
 
 def _classify(
-  job: build.Job, state: TrainState, split: sources.Split
+  job: build.Job, state: TrainState, split: split_lib.Split
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns predicted classes and labels, int32 [M], of what can be read."""
   features, labels, _ = encoder_lib.encode(

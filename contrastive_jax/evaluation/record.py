@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from contrastive_jax.checkpoint import atomic_write
+from contrastive_jax.training.checkpoint import atomic_write
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.models import normalization
+from contrastive_jax.models.encoders import Encoder
 
 # Block, and blocks in each stage.
 _SIZES = {
@@ -17,8 +18,9 @@ _SIZES = {
   'resnet101': ('bottleneck', (3, 4, 23, 3)),
   'resnet152': ('bottleneck', (3, 8, 36, 3)),
   'resnet200': ('bottleneck', (3, 24, 36, 3)),
+  '_tiny': ('basic', (1, 1)),  # compiles fast, for tests
 }
-_TINY = ('basic', (1, 1))  # '_tiny': compiles fast, for tests
+ENCODERS = tuple(_SIZES)
 
 # What the official SimCLR code takes (tf2/resnet.py, VarianceScaling's
 # defaults): a truncated normal of variance 1 / fan_in, not He's 2 / fan_out,
@@ -199,37 +201,41 @@ def stem_for(config: Any, image_size: int) -> str:
   return config.stem
 
 
-def make_encoder(config: Any, image_size: int) -> ResNet:
+def make(config: Any, run: Any) -> Encoder:
   """Builds the encoder that a config describes.
 
   Args:
     config: The config's `encoder`.
-    image_size: Pixels of a side, for the stem.
+    run: Its `input_shape` is (side, side, channels): the side is for the stem.
 
   Returns:
     A ResNet, whose parameters do not exist yet.
 
   Raises:
-    ValueError: for an unknown name, stem, norm or dtype, or a width below 1.
+    ValueError: for an unknown stem, norm or dtype, or a width below 1.
   """
-  sizes = _TINY if config.name == '_tiny' else _SIZES.get(config.name)
-  if sizes is None:
-    raise ValueError(
-      f"encoder.name '{config.name}' is unknown: {', '.join(_SIZES)}."
-    )
+  image_size = run.input_shape[0]
+  block, stage_sizes = _SIZES[config.name]
   if config.dtype not in ('float32', 'bfloat16'):
     raise ValueError(
       f"encoder.dtype '{config.dtype}' is unknown: float32, bfloat16."
     )
   if config.width < 1:
     raise ValueError(f'encoder.width is {config.width}: it must be at least 1.')
-  block, stage_sizes = sizes
-  return ResNet(
+  stem = stem_for(config, image_size)
+  module = ResNet(
     stage_sizes=stage_sizes,
     block=block,
     width=config.width,
-    stem=stem_for(config, image_size),
+    stem=stem,
     norm_group=normalization.parse_norm(config.norm),
     dtype=jnp.dtype(config.dtype),
     zero_init_last_scale=config.zero_init_last_scale,
+  )
+  return Encoder(
+    module,
+    module.features,
+    module.norm_group,
+    module.dtype,
+    note=f'{stem} stem for {image_size} pixel images',
   )

@@ -1,11 +1,13 @@
 """Objectives, one module each, found by name: `config.objective.name`.
 
-A module has `FIELDS`, the names of its part of the config, and one function,
-`make(config, run) -> Objective`. Adding an objective is adding a file; nothing
-here or in the loop knows their names.
+A module has `Fields`, a frozen dataclass of its part of the config with
+defaults and ranges (see `field`), and `make(fields, run, encoder) ->
+Objective`. Adding an objective is adding a file; nothing here or in the loop
+knows their names. `package.module:function` is one outside of this package.
 """
 
-import difflib
+import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -14,18 +16,29 @@ from typing import Any, NamedTuple
 import jax
 
 from contrastive_jax.config import Config
+from contrastive_jax.models import branches, encoders
+from contrastive_jax.named import found
+from contrastive_jax.objectives._fields import field, read, share
+
+__all__ = ['Objective', 'Run', 'field', 'share']
 
 
 class Run(NamedTuple):
-  """What an objective may want to know of the run around it."""
+  """What an objective or an encoder may want to know of the run around it."""
 
   batch_size: int  # global
   num_examples: int
   num_classes: int | None  # None: no labels
-  channels: int
-  image_size: int
+  input_shape: tuple[int, ...]  # of a global view: (side, side, channels)
+  global_views: int
+  local_crops: int
   steps_per_epoch: int
   total_steps: int
+
+
+def _of_the_encoder(params, model_state, inputs):
+  """Stands for `frozen_features` of the encoder, which `make` puts here."""
+  raise AssertionError('an objective is made by objectives.make')
 
 
 class Objective(NamedTuple):
@@ -44,16 +57,18 @@ class Objective(NamedTuple):
     after_update: (params, model_state, step) -> model_state. Moving averages
       and the like, after the optimizer's update number `step`, from 0.
     chance: batch_size -> the loss of an encoder that knows nothing.
-    features: (params, model_state, images) -> [b, d]. The frozen encoder.
+    features: (params, model_state, inputs) -> [b, d]. The frozen encoder; if
+      not given, `make` puts that of params['encoder'] here.
     causes: a verdict of `diagnostics.health` other than 'ok' -> what it is
       likely to come from, for this objective; one line.
     grace_epochs: until then a healthy run may be at chance.
     evaluated: (params, model_state) -> what `features` is given of them: other
       than themselves where not the trained encoder counts but its target.
 
-  The batch of `init` and `loss` is a dict: 'views', a tuple of float32
-  [b, side, side, channels], local crops last; 'label' int32 [b], -1 where there
-  is none; 'id' int32 [b], the examples' numbers in the training set.
+  The batch of `init` and `loss` is a dict: 'views', a tuple of what the encoder
+  takes, any pytree with leaves [b, ...] (of images: float32 [b, side, side,
+  channels]), local crops last; 'label' int32 [b], -1 where there is none; 'id'
+  int32 [b], the examples' numbers in the training set.
   """
 
   init: Callable[..., tuple[Any, Any]]
@@ -61,10 +76,12 @@ class Objective(NamedTuple):
     ...,
     tuple[jax.Array, tuple[Any, dict[str, jax.Array], tuple[jax.Array, ...]]],
   ]
-  after_update: Callable[..., Any]
   chance: Callable[[int], float]
-  features: Callable[..., jax.Array]
   causes: dict[str, str]
+  after_update: Callable[..., Any] = lambda params, model_state, step: (
+    model_state
+  )
+  features: Callable[..., jax.Array] = _of_the_encoder
   grace_epochs: float = 0.0
   evaluated: Callable[..., tuple[Any, Any]] = lambda params, model_state: (
     params,
@@ -74,34 +91,115 @@ class Objective(NamedTuple):
 
 def names() -> list[str]:
   """Returns the names of all objectives there are."""
-  return [module.name for module in pkgutil.iter_modules(__path__)]
+  modules = pkgutil.iter_modules(__path__)
+  return [module.name for module in modules if module.name[0] != '_']
+
+
+def default_fields(name: str) -> dict[str, Any]:
+  """Returns the fields of an objective, with their defaults.
+
+  Args:
+    name: of the objective, as in `config.objective.name`.
+
+  Raises:
+    ValueError: there is no objective of that name.
+  """
+  return dataclasses.asdict(_find(name)[0]())
+
+
+def complete(config: Config) -> None:
+  """Adds to `config.objective`, in place, the fields that it does not give.
+
+  Args:
+    config: a whole config.
+
+  Raises:
+    ValueError: there is no objective of that name, it has no such field, or a
+      value is out of range.
+  """
+  fields, _ = _fields_and_make(config)
+  config.objective.update(dataclasses.asdict(fields))
 
 
 def make(config: Config, run: Run) -> Objective:
   """Returns the objective that `config.objective.name` names.
 
   Args:
-    config: the whole config.
+    config: the whole config; `objective` and `encoder` are used.
     run: the sizes of this run.
 
   Returns:
     The objective.
 
   Raises:
-    ValueError: there is no objective of that name, or it has other fields.
+    ValueError: there is no objective or no encoder of that name, or the values
+      make no sense.
   """
-  name = config.objective.name
-  if name not in names():
-    near = difflib.get_close_matches(name, names(), n=1)
-    hint = f'did you mean {near[0]!r}?' if near else f'known: {names()}'
-    raise ValueError(f'there is no objective {name!r}; {hint}')
-  module = importlib.import_module(f'{__name__}.{name}')
-  found = set(config.objective) - {'name'}
-  for field in sorted(found - set(module.FIELDS)):
-    near = difflib.get_close_matches(field, module.FIELDS, n=1, cutoff=0.0)
-    raise ValueError(
-      f'unknown config key objective.{field}; did you mean objective.{near[0]}?'
+  fields, make_objective = _fields_and_make(config)
+  encoder = encoders.make(config.encoder, run)
+  objective = make_objective(fields, run, encoder)
+  if objective.features is _of_the_encoder:
+    objective = objective._replace(
+      features=functools.partial(branches.frozen_features, encoder.module)
     )
-  if missing := sorted(set(module.FIELDS) - found):
-    raise ValueError(f'{name} needs objective.{missing[0]} in the config')
-  return module.make(config, run)
+  return objective
+
+
+def check_views(
+  name: str, run: Run, views: int, *, local_crops: bool = False
+) -> None:
+  """Refuses a run whose number of views is not the objective's.
+
+  Args:
+    name: of the objective, as a reader knows it.
+    run: the sizes.
+    views: how many global views it takes.
+    local_crops: whether it takes any number of smaller ones.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  if run.global_views == views and (local_crops or not run.local_crops):
+    return
+  plural = '' if views == 1 else 's'
+  raise ValueError(
+    f'{name} takes {views} global view{plural}'
+    + (' and any local crops' if local_crops else ' and no local crops')
+    + f'; augment.blur is for {run.global_views} views, augment.local_crops is '
+    f'{run.local_crops}'
+  )
+
+
+def check_labels(name: str, run: Run) -> int:
+  """Returns the number of classes.
+
+  Args:
+    name: of the objective.
+    run: the sizes.
+
+  Raises:
+    ValueError: the data has no labels.
+  """
+  if run.num_classes is None:
+    raise ValueError(f'{name} needs labels; the data has none')
+  return run.num_classes
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoFields:
+  """Of an objective that has none."""
+
+
+def _find(name: str) -> tuple[type, Callable[..., Objective]]:
+  if ':' in name:
+    function = found(name, 'objective.name')
+    module = importlib.import_module(function.__module__)
+    return getattr(module, 'Fields', _NoFields), function
+  module = found(name, 'objective.name', __name__, names())
+  return module.Fields, module.make
+
+
+def _fields_and_make(config: Config) -> tuple[Any, Callable[..., Objective]]:
+  cls, make_objective = _find(config.objective.name)
+  given = {k: v for k, v in config.objective.items() if k != 'name'}
+  return read(cls, given, 'objective.'), make_objective

@@ -4,20 +4,29 @@ Zbontar et al. 2021 (arXiv 2103.03230).
 Official code: facebookresearch/barlowtwins.
 """
 
-import functools
+import dataclasses
 
-from contrastive_jax.config import Config
-from contrastive_jax.losses.barlow_twins import barlow_twins_and_terms
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.losses._barlow_twins import barlow_twins_and_terms
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field
 
-FIELDS = (
-  'redundancy_weight',
-  'loss_scale',
-  'projector_layers',
-  'projector_hidden_size',
-  'projector_output_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `redundancy_weight`, lambda; `loss_scale`, a factor on the loss (1: the
+  paper; solo-learn 0.1), which LARS does not notice in the weights;
+  `projector_layers`, `projector_hidden_size`, `projector_output_size`.
+  """
+
+  redundancy_weight: float = field(0.0051, least=0)
+  loss_scale: float = field(1.0, above=0)
+  projector_layers: int = field(3, least=1)
+  projector_hidden_size: int = field(8192, least=1)
+  projector_output_size: int = field(8192, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -35,7 +44,7 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns Barlow Twins as `config.objective` has it.
 
   The gradient is the true one of the global batch's loss. The official code's
@@ -43,11 +52,9 @@ def make(config: Config, run: Run) -> Objective:
   and norms: their rate is `optimizer.bias_and_norm_rate`.
 
   Args:
-    config: `objective.redundancy_weight`, lambda; `loss_scale`, a factor on the
-      loss (1: the paper; solo-learn 0.1), which LARS does not notice in the
-      weights; `projector_layers`, `projector_hidden_size`,
-      `projector_output_size`.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective. Its chance value is the projector's output size, times
@@ -58,29 +65,14 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if c.redundancy_weight < 0:
-    raise ValueError(
-      f'objective.redundancy_weight is {c.redundancy_weight}, below 0'
-    )
-  if c.loss_scale <= 0:
-    raise ValueError(f'objective.loss_scale is {c.loss_scale}, not positive')
-  if c.projector_layers < 1:
-    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
-  views, crops = len(config.augment.blur), config.augment.local_crops
-  if views != 2 or crops:
-    raise ValueError(
-      f'Barlow Twins compares 2 views, not {views} (augment.blur) and {crops} '
-      'local crops'
-    )
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  check_views('Barlow Twins', run, 2)
   projector = heads.MLP(
     sizes=[c.projector_hidden_size] * (c.projector_layers - 1)
     + [c.projector_output_size],
     norm_group=encoder.norm_group,
     dtype=encoder.dtype,
   )
-  modules = {'encoder': encoder, 'projector': projector}
+  modules = {'encoder': encoder.module, 'projector': projector}
 
   def init(rng, batch):
     params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
@@ -105,8 +97,6 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=lambda batch_size: float(c.loss_scale * c.projector_output_size),
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

@@ -4,6 +4,7 @@ Grill et al. 2020 (arXiv 2006.07733).
 Official code: google-deepmind/deepmind-research, byol/.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,19 +13,32 @@ import jax.numpy as jnp
 import optax
 
 from contrastive_jax import schedules
-from contrastive_jax.config import Config
-from contrastive_jax.losses.cosine import normalized_squared_error
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.losses._cosine import normalized_squared_error
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field, share
 
-FIELDS = (
-  'tau',
-  'target_init',
-  'stop_gradient',
-  'projector_hidden_size',
-  'projector_output_size',
-  'predictor_hidden_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `tau`, the share of the target network that the first update keeps, which
+  rises to 1 by half a cosine over the run; `target_init`, whether the
+  target starts as 'different' random weights (the official code, whose
+  authors saw no effect) or 'same' as the online network (most others);
+  `stop_gradient`, False to watch the collapse: the online network's own
+  projections are the targets, and take a gradient; `projector_hidden_size`,
+  `projector_output_size`, `predictor_hidden_size`.
+  """
+
+  tau: float = share(0.996)
+  target_init: str = field('different', among=('same', 'different'))
+  stop_gradient: bool = field(True)
+  projector_hidden_size: int = field(4096, least=1)
+  projector_output_size: int = field(256, least=1)
+  predictor_hidden_size: int = field(4096, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -42,7 +56,7 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns BYOL as `config.objective` has it.
 
   The official code also trains a linear classifier on the encoder's output,
@@ -55,14 +69,9 @@ def make(config: Config, run: Run) -> Objective:
   local crops is the official sum of the two directions.
 
   Args:
-    config: `objective.tau`, the share of the target network that the first
-      update keeps, which rises to 1 by half a cosine over the run;
-      `target_init`, whether the target starts as 'different' random weights
-      (the official code, whose authors saw no effect) or 'same' as the online
-      network (most others); `stop_gradient`, False to watch the collapse: the
-      online network's own projections are the targets, and take a gradient;
-      `projector_hidden_size`, `projector_output_size`, `predictor_hidden_size`.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -70,16 +79,7 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if not 0 <= c.tau <= 1:
-    raise ValueError(f'objective.tau is {c.tau}, not in [0, 1]')
-  if c.target_init not in ('same', 'different'):
-    raise ValueError(
-      f"objective.target_init is 'same' or 'different', not {c.target_init!r}"
-    )
-  if (views := len(config.augment.blur)) != 2:
-    raise ValueError(f'BYOL compares 2 global views, augment.blur has {views}')
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  check_views('BYOL', run, 2, local_crops=True)
   # The official hidden layers have a bias too, which the norm behind them
   # takes away again: no effect, no gradient.
   head: Any = dict(norm_group=encoder.norm_group, dtype=encoder.dtype)
@@ -89,7 +89,7 @@ def make(config: Config, run: Run) -> Objective:
   predictor = heads.MLP(
     sizes=[c.predictor_hidden_size, c.projector_output_size], **head
   )
-  target_modules = {'encoder': encoder, 'projector': projector}
+  target_modules = {'encoder': encoder.module, 'projector': projector}
   modules = {**target_modules, 'predictor': predictor}
   tau = schedules.half_cosine(c.tau, 1.0, run.total_steps)
 
@@ -168,6 +168,5 @@ def make(config: Config, run: Run) -> Objective:
     after_update=after_update,
     # Two terms of 2: directions that have nothing to do with each other.
     chance=lambda batch_size: 4.0,
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

@@ -4,6 +4,7 @@ Caron et al. 2021 (arXiv 2104.14294), with a ResNet.
 Official code: facebookresearch/dino.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -12,27 +13,46 @@ import jax.numpy as jnp
 import optax
 
 from contrastive_jax import schedules
-from contrastive_jax.config import Config
-from contrastive_jax.losses.dino import dino, update_centre
-from contrastive_jax.losses.swav import assignment_statistics
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.losses._dino import dino, update_centre
+from contrastive_jax.losses._swav import assignment_statistics
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field, share
 
-FIELDS = (
-  'temperature',
-  'teacher_temperature',
-  'teacher_temperature_start',
-  'teacher_temperature_epochs',
-  'tau',
-  'tau_end',
-  'centre_momentum',
-  'num_prototypes',
-  'projector_layers',
-  'projector_hidden_size',
-  'projector_output_size',
-  'projector_norm',
-  'norm_last_layer',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `temperature`, the student's; `teacher_temperature`, which the first
+  `teacher_temperature_epochs` epochs approach in equal steps from
+  `teacher_temperature_start` (0 epochs: it is there at once); `tau`, the
+  share of the teacher that the first step keeps, which goes to `tau_end` (1
+  in the paper) by half a cosine over the run; `centre_momentum` (1: no
+  centring, which collapses); `num_prototypes`, the paper's K;
+  `projector_layers` (3; the prototypes are a fourth),
+  `projector_hidden_size`, `projector_output_size`; `projector_norm`,
+  whether batch norm follows its hidden layers (the official use_bn_in_head:
+  False by default, True in the released ResNet); `norm_last_layer`, whether
+  the prototypes keep length 1 (the official default; the paper's ViT-S
+  trains the lengths). The last layer's freeze and the clipping are the
+  optimizer's: frozen=('last_layer',), clip_tensor_norm.
+  """
+
+  temperature: float = field(0.1, above=0)
+  teacher_temperature: float = field(0.04, above=0)
+  teacher_temperature_start: float = field(0.04, above=0)
+  teacher_temperature_epochs: int = field(0, least=0)
+  tau: float = share(0.996)
+  tau_end: float = share(1.0)
+  centre_momentum: float = share(0.9)
+  num_prototypes: int = field(65_536, least=2)
+  projector_layers: int = field(3, least=1)
+  projector_hidden_size: int = field(2048, least=1)
+  projector_output_size: int = field(256, least=1)
+  projector_norm: bool = field(False)
+  norm_last_layer: bool = field(True)
+
 
 CAUSES = {
   'at chance': (
@@ -50,25 +70,13 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns DINO as `config.objective` has it.
 
   Args:
-    config: `objective.temperature`, the student's; `teacher_temperature`, which
-      the first `teacher_temperature_epochs` epochs approach in equal steps from
-      `teacher_temperature_start` (0 epochs: it is there at once); `tau`, the
-      share of the teacher that the first step keeps, which goes to `tau_end` (1
-      in the paper) by half a cosine over the run; `centre_momentum` (1: no
-      centring, which collapses); `num_prototypes`, the paper's K;
-      `projector_layers` (3; the prototypes are a fourth),
-      `projector_hidden_size`, `projector_output_size`;
-      `projector_norm`, whether batch norm follows its hidden layers (the
-      official use_bn_in_head: False by default, True in the released ResNet);
-      `norm_last_layer`, whether the prototypes keep length 1 (the official
-      default; the paper's ViT-S trains the lengths). The last layer's freeze
-      and the clipping are the optimizer's: frozen=('last_layer',),
-      clip_tensor_norm.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -76,32 +84,10 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  for name in (
-    'temperature',
-    'teacher_temperature',
-    'teacher_temperature_start',
-  ):
-    if c[name] <= 0:
-      raise ValueError(f'objective.{name} is {c[name]}, not positive')
-  for name in ('tau', 'tau_end', 'centre_momentum'):
-    if not 0 <= c[name] <= 1:
-      raise ValueError(f'objective.{name} is {c[name]}, not in [0, 1]')
-  if c.num_prototypes < 2:
-    raise ValueError(
-      f'objective.num_prototypes is {c.num_prototypes}: it takes 2 to differ'
-    )
-  if c.projector_layers < 1:
-    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
-  if len(config.augment.blur) != 2:
-    raise ValueError(
-      f"DINO's teacher sees 2 global views, augment.blur has "
-      f'{len(config.augment.blur)}'
-    )
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  check_views('DINO', run, 2, local_crops=True)
   hidden_sizes = [c.projector_hidden_size] * (c.projector_layers - 1)
   modules = {
-    'encoder': encoder,
+    'encoder': encoder.module,
     'projector': heads.MLP(
       sizes=[*hidden_sizes, c.projector_output_size],
       hidden_norm='affine' if c.projector_norm else 'none',
@@ -190,17 +176,16 @@ def make(config: Config, run: Run) -> Objective:
     loss=loss,
     after_update=after_update,
     chance=lambda batch_size: math.log(c.num_prototypes),
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
     evaluated=evaluated,
   )
 
 
-def teacher_temperature(config: Config, epoch: jax.Array) -> jax.Array:
+def teacher_temperature(c: Fields, epoch: jax.Array) -> jax.Array:
   """Returns the teacher's temperature, which changes once an epoch.
 
   Args:
-    config: the config's `objective`; of its n teacher_temperature_epochs the
+    c: of its n teacher_temperature_epochs the
       first has the start's and the last the end's, in equal steps.
     epoch: from 0.
 
@@ -210,8 +195,8 @@ def teacher_temperature(config: Config, epoch: jax.Array) -> jax.Array:
   Reference:
     dino main_dino.py, teacher_temp_schedule.
   """
-  start, end = config.teacher_temperature_start, config.teacher_temperature
-  last = config.teacher_temperature_epochs - 1
+  start, end = c.teacher_temperature_start, c.teacher_temperature
+  last = c.teacher_temperature_epochs - 1
   progress = jnp.clip(epoch / max(last, 1), 0.0, 1.0) if last >= 0 else 1.0
   return jnp.float32(start + (end - start) * progress)
 

@@ -4,25 +4,37 @@ Wu et al. 2018 (arXiv 1805.01978). Official code: zhirongw/lemniscate.pytorch.
 A memory bank holds the last embedding of every image.
 """
 
-import functools
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.config import Config
-from contrastive_jax.losses import instance
+from contrastive_jax.losses import _instance as instance
 from contrastive_jax.losses.normalize import l2_normalize
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field
 
-FIELDS = (
-  'temperature',
-  'negatives',
-  'bank_momentum',
-  'proximal_weight',
-  'projector_output_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `temperature`; `negatives`: 0 for the softmax over the whole bank,
+  otherwise the noise samples of an image and step (NCE; 4,096 is the
+  official default); `bank_momentum`: share of the old row in the bank's
+  update (0.5); `proximal_weight`: lambda of the paper's section 3.3, lambda
+  ||v - m||^2, which the official code leaves out (0);
+  `projector_output_size`: of the one linear layer. One view.
+  """
+
+  temperature: float = field(0.07, above=0)
+  negatives: int = field(4096, least=0)
+  bank_momentum: float = field(0.5, least=0, below=1)
+  proximal_weight: float = field(0.0, least=0)
+  projector_output_size: int = field(128, least=1)
+
 
 # An image meets its row of the bank once an epoch, so that a healthy run is
 # above chance for several epochs, however many steps they have.
@@ -44,17 +56,13 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns instance discrimination as `config.objective` has it.
 
   Args:
-    config: `objective.temperature`; `negatives`: 0 for the softmax over the
-      whole bank, otherwise the noise samples of an image and step (NCE; 4,096
-      is the official default); `bank_momentum`: share of the old row in the
-      bank's update (0.5); `proximal_weight`: lambda of the paper's section 3.3,
-      lambda ||v - m||^2, which the official code leaves out (0);
-      `projector_output_size`: of the one linear layer. One view.
+    c: the config's `objective`.
     run: sizes; the bank has run.num_examples rows.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -62,29 +70,12 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if c.temperature <= 0:
-    raise ValueError(f'objective.temperature is {c.temperature}, not positive')
-  if c.negatives < 0:
-    raise ValueError(f'objective.negatives is {c.negatives}: 0 is the softmax')
-  if not 0 <= c.bank_momentum < 1:
-    raise ValueError(
-      f'objective.bank_momentum is {c.bank_momentum}, not in [0, 1)'
-    )
-  if c.proximal_weight < 0:
-    raise ValueError(f'objective.proximal_weight is {c.proximal_weight}')
-  num_views = len(config.augment.blur) + config.augment.local_crops
-  if num_views != 1:
-    raise ValueError(
-      f'instance_discrimination has 1 view, the config {num_views}: give '
-      'augment.blur and augment.solarize one entry, and no local crops'
-    )
+  check_views('instance discrimination', run, 1)
   size, dimensions = run.num_examples, c.projector_output_size
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
   projector = heads.MLP(
     sizes=[dimensions], output_bias=True, dtype=encoder.dtype
   )
-  modules = {'encoder': encoder, 'projector': projector}
+  modules = {'encoder': encoder.module, 'projector': projector}
 
   def init(rng, batch):
     branch_rng, bank_rng = jax.random.split(rng)
@@ -145,9 +136,7 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=chance,
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
     grace_epochs=_GRACE_EPOCHS,
   )

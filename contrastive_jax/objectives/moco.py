@@ -5,31 +5,45 @@ Official code: facebookresearch/moco; for small images, the CIFAR-10 notebook
 on its branch colab-notebook.
 """
 
-import functools
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from contrastive_jax.config import Config
 from contrastive_jax.losses import queue as queue_lib
+from contrastive_jax.losses._info_nce import queue_info_nce
 from contrastive_jax.losses.gather import all_rows, all_rows_alike, first_row
-from contrastive_jax.losses.info_nce import queue_info_nce
 from contrastive_jax.losses.normalize import l2_normalize
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field, share
 
-FIELDS = (
-  'temperature',
-  'queue_size',
-  'tau',
-  'shuffle',
-  'symmetric',
-  'projector_layers',
-  'projector_hidden_size',
-  'projector_output_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `temperature`; `queue_size` K, keys; `tau`, the share of the key network
+  that one step keeps; `projector_layers` (1: version 1; 2: version 2),
+  `projector_hidden_size` (0: as wide as the encoder's output, the official
+  choice), `projector_output_size`; `symmetric`: False for the paper's one
+  direction, True for the sum of both, an option of the notebook; `shuffle`:
+  whether the keys' ghost groups (`encoder.norm`, 'ghost:32' for the
+  official 256 images on 8 GPUs) are drawn anew, so that a query and its key
+  are normalised in different company.
+  """
+
+  temperature: float = field(0.2, above=0)
+  queue_size: int = field(65_536, least=1)
+  tau: float = share(0.999)
+  shuffle: bool = field(True)
+  symmetric: bool = field(False)
+  projector_layers: int = field(2, least=1)
+  projector_hidden_size: int = field(0, least=0)
+  projector_output_size: int = field(128, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -47,19 +61,13 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns MoCo as `config.objective` has it.
 
   Args:
-    config: `objective.temperature`; `queue_size` K, keys; `tau`, the share of
-      the key network that one step keeps; `projector_layers` (1: version 1; 2:
-      version 2), `projector_hidden_size` (0: as wide as the encoder's output,
-      the official choice), `projector_output_size`; `symmetric`: False for the
-      paper's one direction, True for the sum of both, an option of the
-      notebook; `shuffle`: whether the keys' ghost groups (`encoder.norm`,
-      'ghost:32' for the official 256 images on 8 GPUs) are drawn anew, so that
-      a query and its key are normalised in different company.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -67,22 +75,9 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if c.temperature <= 0:
-    raise ValueError(f'objective.temperature is {c.temperature}, not positive')
-  if not 0 <= c.tau <= 1:
-    raise ValueError(f'objective.tau is {c.tau}, not in [0, 1]')
-  if c.projector_layers < 1:
-    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
-  views, crops = len(config.augment.blur), config.augment.local_crops
-  if views != 2 or crops:
-    raise ValueError(
-      f'MoCo compares 2 views, not {views} (augment.blur) and {crops} local '
-      'crops'
-    )
+  check_views('MoCo', run, 2)
   num_directions = 2 if c.symmetric else 1
   queue_lib.check_size(c.queue_size, num_directions * run.batch_size)
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
   # The statistics of a global norm do not depend on the order.
   shuffle = c.shuffle and encoder.norm_group is not None
   hidden_size = c.projector_hidden_size or encoder.features
@@ -93,7 +88,7 @@ def make(config: Config, run: Run) -> Objective:
     output_bias=True,
     dtype=encoder.dtype,
   )
-  modules = {'encoder': encoder, 'projector': projector}
+  modules = {'encoder': encoder.module, 'projector': projector}
 
   def init(rng, batch):
     branch_rng, queue_rng = jax.random.split(rng)
@@ -186,6 +181,5 @@ def make(config: Config, run: Run) -> Objective:
     loss=loss,
     after_update=after_update,
     chance=lambda batch_size: num_directions * math.log(c.queue_size + 1),
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

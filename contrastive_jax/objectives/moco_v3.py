@@ -4,7 +4,7 @@ Chen, Xie and He 2021 (arXiv 2104.02057), with its ResNet.
 Official code: facebookresearch/moco-v3.
 """
 
-import functools
+import dataclasses
 import math
 from typing import Any
 
@@ -12,18 +12,27 @@ import jax
 import optax
 
 from contrastive_jax import schedules
-from contrastive_jax.config import Config
-from contrastive_jax.losses.info_nce import batch_info_nce
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.losses._info_nce import batch_info_nce
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field, share
 
-FIELDS = (
-  'temperature',
-  'tau',
-  'projector_hidden_size',
-  'projector_output_size',
-  'predictor_hidden_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `temperature`; `tau`, the share of the target network that the first step
+  keeps, which rises to 1 by half a cosine over the run;
+  `projector_hidden_size`, `projector_output_size`, `predictor_hidden_size`.
+  """
+
+  temperature: float = field(1.0, above=0)
+  tau: float = share(0.99)
+  projector_hidden_size: int = field(4096, least=1)
+  projector_output_size: int = field(256, least=1)
+  predictor_hidden_size: int = field(4096, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -41,14 +50,13 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns MoCo v3 as `config.objective` has it.
 
   Args:
-    config: `objective.temperature`; `tau`, the share of the target network that
-      the first step keeps, which rises to 1 by half a cosine over the run;
-      `projector_hidden_size`, `projector_output_size`, `predictor_hidden_size`.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -56,18 +64,7 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if c.temperature <= 0:
-    raise ValueError(f'objective.temperature is {c.temperature}, not positive')
-  if not 0 <= c.tau <= 1:
-    raise ValueError(f'objective.tau is {c.tau}, not in [0, 1]')
-  views, crops = len(config.augment.blur), config.augment.local_crops
-  if views != 2 or crops:
-    raise ValueError(
-      f'MoCo v3 compares 2 views, not {views} (augment.blur) and {crops} local '
-      'crops'
-    )
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  check_views('MoCo v3', run, 2)
   head: Any = dict(norm_group=encoder.norm_group, dtype=encoder.dtype)
   projector = heads.MLP(
     sizes=[c.projector_hidden_size, c.projector_output_size],
@@ -78,7 +75,7 @@ def make(config: Config, run: Run) -> Objective:
   predictor = heads.MLP(
     sizes=[c.predictor_hidden_size, c.projector_output_size], **head
   )
-  target_modules = {'encoder': encoder, 'projector': projector}
+  target_modules = {'encoder': encoder.module, 'projector': projector}
   modules = {**target_modules, 'predictor': predictor}
   tau = schedules.half_cosine(c.tau, 1.0, run.total_steps)
 
@@ -145,6 +142,5 @@ def make(config: Config, run: Run) -> Objective:
     loss=loss,
     after_update=after_update,
     chance=lambda batch_size: 4 * c.temperature * math.log(batch_size),
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

@@ -5,28 +5,37 @@ decides what the paper leaves open. (lightly's loss is NT-Xent, which has the
 same view's negatives too, and it keeps the other view in the support set.)
 """
 
-import functools
+import dataclasses
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.config import Config
 from contrastive_jax.losses import queue as queue_lib
+from contrastive_jax.losses._info_nce import batch_info_nce
 from contrastive_jax.losses.gather import all_rows_alike
-from contrastive_jax.losses.info_nce import batch_info_nce
 from contrastive_jax.losses.normalize import l2_normalize
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field
 
-FIELDS = (
-  'temperature',
-  'queue_size',
-  'projector_hidden_size',
-  'projector_output_size',
-  'predictor_hidden_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `temperature`; `queue_size`, embeddings in the support set;
+  `projector_hidden_size` (of its first two layers of three),
+  `projector_output_size`, `predictor_hidden_size`.
+  """
+
+  temperature: float = field(0.1, above=0)
+  queue_size: int = field(98_304, least=1)
+  projector_hidden_size: int = field(2048, least=1)
+  projector_output_size: int = field(256, least=1)
+  predictor_hidden_size: int = field(4096, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -47,14 +56,13 @@ CAUSES = {
 _NO_IMAGE = -2
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns NNCLR as `config.objective` has it.
 
   Args:
-    config: `objective.temperature`; `queue_size`, embeddings in the support
-      set; `projector_hidden_size` (of its first two layers of three),
-      `projector_output_size`, `predictor_hidden_size`.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -62,17 +70,8 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if c.temperature <= 0:
-    raise ValueError(f'objective.temperature is {c.temperature}, not positive')
-  views, crops = len(config.augment.blur), config.augment.local_crops
-  if views != 2 or crops:
-    raise ValueError(
-      f'NNCLR compares 2 views, not {views} (augment.blur) and {crops} local '
-      'crops'
-    )
+  check_views('NNCLR', run, 2)
   queue_lib.check_size(c.queue_size, run.batch_size)
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
   head: Any = dict(norm_group=encoder.norm_group, dtype=encoder.dtype)
   projector = heads.MLP(
     sizes=[c.projector_hidden_size] * 2 + [c.projector_output_size],
@@ -87,7 +86,7 @@ def make(config: Config, run: Run) -> Objective:
     **head,
   )
   modules = {
-    'encoder': encoder,
+    'encoder': encoder.module,
     'projector': projector,
     'predictor': predictor,
   }
@@ -153,8 +152,6 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=math.log,
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

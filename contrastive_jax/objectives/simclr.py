@@ -5,27 +5,40 @@ Official code: google-research/simclr, tf2/. The variants 'dcl' and 'dclw' leave
 the positive out of the denominator: Yeh et al. 2021 (2110.06848).
 """
 
+import dataclasses
 import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.config import Config
-from contrastive_jax.losses.dcl import dcl_and_statistics
-from contrastive_jax.losses.nt_xent import nt_xent_and_statistics
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.losses._dcl import dcl_and_statistics
+from contrastive_jax.losses._nt_xent import nt_xent_and_statistics
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field
 
-FIELDS = (
-  'variant',
-  'temperature',
-  'dclw_sigma',
-  'loss_reduction',
-  'projector_layers',
-  'projector_hidden_size',
-  'projector_output_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `variant`: 'nt_xent', 'dcl' or 'dclw', the last with weights of the
+  positives by `dclw_sigma` (0.5); `temperature`; `projector_layers` (2:
+  version 1; 3: version 2's default), `projector_hidden_size` (0: as wide as
+  the encoder's output, the official choice), `projector_output_size`;
+  `loss_reduction`: 'mean' over both directions (the paper) or their 'sum'
+  (the official code: twice the loss and the gradient, which LARS does not
+  notice and SGD sees as twice the learning rate).
+  """
+
+  variant: str = field('nt_xent', among=('nt_xent', 'dcl', 'dclw'))
+  temperature: float = field(0.1, above=0)
+  dclw_sigma: float = field(0.5, above=0)
+  loss_reduction: str = field('sum', among=('mean', 'sum'))
+  projector_layers: int = field(2, least=1)
+  projector_hidden_size: int = field(0, least=0)
+  projector_output_size: int = field(128, least=1)
 
 
 CAUSES = {
@@ -44,7 +57,7 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns SimCLR as `config.objective` has it.
 
   Local crops (`augment.local_crops`) are ours, after SwAV's: the loss is the
@@ -52,15 +65,9 @@ def make(config: Config, run: Run) -> Objective:
   crops that of the one pair there is. What is logged is of that pair.
 
   Args:
-    config: `objective.variant`: 'nt_xent', 'dcl' or 'dclw', the last with
-      weights of the positives by `dclw_sigma` (0.5); `temperature`;
-      `projector_layers` (2: version 1; 3: version 2's default),
-      `projector_hidden_size` (0: as wide as the encoder's output, the official
-      choice), `projector_output_size`;
-      `loss_reduction`: 'mean' over both directions (the paper) or their 'sum'
-      (the official code: twice the loss and the gradient, which LARS does not
-      notice and SGD sees as twice the learning rate).
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -68,26 +75,7 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if c.variant not in ('nt_xent', 'dcl', 'dclw'):
-    raise ValueError(
-      "objective.variant is 'nt_xent', 'dcl' or 'dclw', not " + repr(c.variant)
-    )
-  if c.dclw_sigma <= 0:
-    raise ValueError(f'objective.dclw_sigma is {c.dclw_sigma}, not positive')
-  if c.loss_reduction not in ('mean', 'sum'):
-    raise ValueError(
-      f"objective.loss_reduction is 'mean' or 'sum', not {c.loss_reduction!r}"
-    )
-  if c.temperature <= 0:
-    raise ValueError(f'objective.temperature is {c.temperature}, not positive')
-  if c.projector_layers < 1:
-    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
-  if len(config.augment.blur) != 2:
-    raise ValueError(
-      f'SimCLR compares 2 global views, augment.blur has '
-      f'{len(config.augment.blur)}'
-    )
+  check_views('SimCLR', run, 2, local_crops=True)
   decoupled = c.variant != 'nt_xent'
   loss_fn = nt_xent_and_statistics
   if decoupled:
@@ -95,7 +83,6 @@ def make(config: Config, run: Run) -> Objective:
     loss_fn = functools.partial(dcl_and_statistics, weight_sigma=sigma)
   ceiling = math.log(2 * run.batch_size - 1)
   scale = 2.0 if c.loss_reduction == 'sum' else 1.0
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
   hidden_size = c.projector_hidden_size or encoder.features
   projector = heads.MLP(
     sizes=[hidden_size] * (c.projector_layers - 1) + [c.projector_output_size],
@@ -106,7 +93,7 @@ def make(config: Config, run: Run) -> Objective:
     dtype=encoder.dtype,
   )
 
-  modules = {'encoder': encoder, 'projector': projector}
+  modules = {'encoder': encoder.module, 'projector': projector}
 
   def init(rng, batch):
     params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
@@ -148,8 +135,6 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=chance,
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

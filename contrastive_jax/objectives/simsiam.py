@@ -4,23 +4,32 @@ Chen and He 2020 (arXiv 2011.10566).
 Official code: facebookresearch/simsiam.
 """
 
-import functools
+import dataclasses
 from typing import Any
 
 import jax
 
-from contrastive_jax.config import Config
-from contrastive_jax.losses.cosine import negative_cosine
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.losses._cosine import negative_cosine
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field
 
-FIELDS = (
-  'stop_gradient',
-  'projector_layers',
-  'projector_hidden_size',
-  'projector_output_size',
-  'predictor_hidden_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `stop_gradient`, False to watch the collapse; `projector_layers` (3; 2 on
+  CIFAR), `projector_hidden_size`, `projector_output_size`,
+  `predictor_hidden_size`.
+  """
+
+  stop_gradient: bool = field(True)
+  projector_layers: int = field(3, least=1)
+  projector_hidden_size: int = field(2048, least=1)
+  projector_output_size: int = field(2048, least=1)
+  predictor_hidden_size: int = field(512, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -42,17 +51,16 @@ CAUSES = {
 _KERNEL_INIT = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns SimSiam as `config.objective` has it.
 
   The predictor's learning rate does not decay in the official recipe: that is
   `optimizer.constant_rate`.
 
   Args:
-    config: `objective.stop_gradient`, False to watch the collapse;
-      `projector_layers` (3; 2 on CIFAR), `projector_hidden_size`,
-      `projector_output_size`, `predictor_hidden_size`.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -60,16 +68,7 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  if c.projector_layers < 1:
-    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
-  views, crops = len(config.augment.blur), config.augment.local_crops
-  if views != 2 or crops:
-    raise ValueError(
-      f'SimSiam compares 2 views, not {views} (augment.blur) and {crops} local '
-      'crops'
-    )
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  check_views('SimSiam', run, 2)
   head: Any = dict(
     norm_group=encoder.norm_group, kernel_init=_KERNEL_INIT, dtype=encoder.dtype
   )
@@ -84,7 +83,11 @@ def make(config: Config, run: Run) -> Objective:
     output_bias=True,
     **head,
   )
-  modules = {'encoder': encoder, 'projector': projector, 'predictor': predictor}
+  modules = {
+    'encoder': encoder.module,
+    'projector': projector,
+    'predictor': predictor,
+  }
 
   def init(rng, batch):
     params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
@@ -113,9 +116,7 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     # Directions that have nothing to do with each other.
     chance=lambda batch_size: 0.0,
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

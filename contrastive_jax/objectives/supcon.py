@@ -4,23 +4,37 @@ Khosla et al. 2020 (arXiv 2004.11362). Official code: HobbitLong/SupContrast
 (PyTorch, CIFAR) and google-research/google-research, supcon/ (ImageNet).
 """
 
-import functools
+import dataclasses
 import math
 
-from contrastive_jax.config import Config
+from contrastive_jax.losses._supcon import supcon_and_statistics
 from contrastive_jax.losses.normalize import l2_normalize
-from contrastive_jax.losses.supcon import supcon_and_statistics
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_labels, field
 
-FIELDS = (
-  'temperature',
-  'base_temperature',
-  'normalize_features',
-  'projector_layers',
-  'projector_hidden_size',
-  'projector_output_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `temperature`; `base_temperature`: the loss is scaled by temperature /
+  base_temperature, which LARS does not notice (0.07, the PyTorch code; 1,
+  the TensorFlow code; the temperature itself, the paper);
+  `normalize_features`: whether the projector sees the encoder's features at
+  length 1 (the paper and the TensorFlow code) or as they are (the PyTorch
+  code); `projector_layers`, `projector_hidden_size` (0: as wide as the
+  encoder's output, the official choice), `projector_output_size`. Any
+  number of views.
+  """
+
+  temperature: float = field(0.1, above=0)
+  base_temperature: float = field(1.0, above=0)
+  normalize_features: bool = field(True)
+  projector_layers: int = field(1, least=1)
+  projector_hidden_size: int = field(0, least=0)
+  projector_output_size: int = field(128, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -40,19 +54,13 @@ _PARTIAL = (
 _LEAST_CLASSES_FOR_RANK = 8
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns SupCon as `config.objective` has it.
 
   Args:
-    config: `objective.temperature`; `base_temperature`: the loss is scaled by
-      temperature / base_temperature, which LARS does not notice (0.07, the
-      PyTorch code; 1, the TensorFlow code; the temperature itself, the paper);
-      `normalize_features`: whether the projector sees the encoder's features
-      at length 1 (the paper and the TensorFlow code) or as they are (the
-      PyTorch code); `projector_layers`, `projector_hidden_size` (0: as wide as
-      the encoder's output, the official choice), `projector_output_size`. Any
-      number of views.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -60,16 +68,8 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense, or there are no labels.
   """
-  c = config.objective
-  if run.num_classes is None:
-    raise ValueError(f'supcon needs labels; {config.data.source} has none')
-  for field in ('temperature', 'base_temperature'):
-    if c[field] <= 0:
-      raise ValueError(f'objective.{field} is {c[field]}, not positive')
-  if c.projector_layers < 1:
-    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
-  num_views = len(config.augment.blur) + config.augment.local_crops
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  num_classes = check_labels('supcon', run)
+  num_views = run.global_views + run.local_crops
   hidden_size = c.projector_hidden_size or encoder.features
   projector = heads.MLP(
     sizes=[hidden_size] * (c.projector_layers - 1) + [c.projector_output_size],
@@ -78,7 +78,7 @@ def make(config: Config, run: Run) -> Objective:
     output_bias=True,
     dtype=encoder.dtype,
   )
-  modules = {'encoder': encoder, 'projector': projector}
+  modules = {'encoder': encoder.module, 'projector': projector}
 
   def init(rng, batch):
     params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
@@ -87,7 +87,7 @@ def make(config: Config, run: Run) -> Objective:
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
     outputs, batch_stats = branches.run_branch(
-      {'encoder': encoder},
+      {'encoder': encoder.module},
       params,
       model_state['batch_stats'],
       batch['views'],
@@ -113,11 +113,11 @@ def make(config: Config, run: Run) -> Objective:
       base_temperature=c.base_temperature,
       axis_name=axis_name,
     )
-    watched = embeddings[: len(config.augment.blur)]  # without local crops
+    watched = embeddings[: run.global_views]  # without local crops
     return value, ({'batch_stats': batch_stats}, metrics, watched)
 
   causes = dict(CAUSES)
-  if run.num_classes >= _LEAST_CLASSES_FOR_RANK:
+  if num_classes >= _LEAST_CLASSES_FOR_RANK:
     causes['partial collapse'] = _PARTIAL
 
   def chance(batch_size):
@@ -129,8 +129,6 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=chance,
-    features=functools.partial(branches.frozen_features, encoder),
     causes=causes,
   )

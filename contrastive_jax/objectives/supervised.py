@@ -4,18 +4,28 @@ He et al. 2015 (arXiv 1512.03385); the classifier's initial values: Goyal et al.
 2017 (arXiv 1706.02677), section 5.1.
 """
 
-import functools
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from contrastive_jax.config import Config
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_labels, field
 
-FIELDS = ('label_smoothing',)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `label_smoothing`: share of the target that is spread over all classes.
+  Any number of views; each is classified on its own.
+  """
+
+  label_smoothing: float = field(0.0, least=0, below=1)
+
 
 # A collapse of the features shows in the loss. Their rank would tell nothing:
 # features of C classes may well lie in C - 1 dimensions, and all are positive.
@@ -27,13 +37,13 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns the supervised baseline.
 
   Args:
-    config: `objective.label_smoothing`: share of the target that is spread over
-      all classes. Any number of views; each is classified on its own.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -41,20 +51,14 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense, or there are no labels.
   """
-  smoothing = config.objective.label_smoothing
-  if run.num_classes is None:
-    raise ValueError(f'supervised needs labels; {config.data.source} has none')
-  if not 0 <= smoothing < 1:
-    raise ValueError(f'objective.label_smoothing is {smoothing}, not in [0, 1)')
-  num_classes = run.num_classes
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
+  num_classes = check_labels('supervised', run)
   classifier = heads.MLP(
     sizes=[num_classes],
     output_bias=True,
     kernel_init=jax.nn.initializers.normal(0.01),
     dtype=encoder.dtype,
   )
-  modules = {'encoder': encoder, 'classifier': classifier}
+  modules = {'encoder': encoder.module, 'classifier': classifier}
 
   def init(rng, batch):
     params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
@@ -72,19 +76,17 @@ def make(config: Config, run: Run) -> Objective:
     )
     logits = jnp.stack(outputs['classifier'])
     targets = optax.smooth_labels(
-      jax.nn.one_hot(batch['label'], num_classes), smoothing
+      jax.nn.one_hot(batch['label'], num_classes), c.label_smoothing
     )
     value = jnp.mean(optax.softmax_cross_entropy(logits, targets))
     correct = jnp.argmax(logits, axis=-1) == batch['label']
     metrics = {'accuracy': jnp.mean(correct.astype(jnp.float32))}
-    watched = outputs['encoder'][: len(config.augment.blur)]
+    watched = outputs['encoder'][: run.global_views]
     return value, ({'batch_stats': batch_stats}, metrics, watched)
 
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=lambda batch_size: math.log(num_classes),
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

@@ -4,30 +4,43 @@ Caron et al. 2020 (arXiv 2006.09882).
 Official code: facebookresearch/swav.
 """
 
-import functools
+import dataclasses
 import math
 from typing import Any
 
 import jax.numpy as jnp
 
-from contrastive_jax.config import Config
 from contrastive_jax.losses import queue as queue_lib
+from contrastive_jax.losses._swav import assignment_statistics, swav
 from contrastive_jax.losses.gather import all_rows_alike
 from contrastive_jax.losses.normalize import l2_normalize
-from contrastive_jax.losses.swav import assignment_statistics, swav
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field
 
-FIELDS = (
-  'temperature',
-  'num_prototypes',
-  'sinkhorn_epsilon',
-  'sinkhorn_iterations',
-  'queue_size',
-  'queue_start_epoch',
-  'projector_hidden_size',
-  'projector_output_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `temperature`; `num_prototypes`; `sinkhorn_epsilon` and
+  `sinkhorn_iterations` (0: codes without equal shares, which collapse);
+  `queue_size`, embeddings of earlier samples that take part in the codes of
+  a small batch, for each of the two global crops (0: none), from
+  `queue_start_epoch` on, as soon as that many have been gathered since;
+  `projector_hidden_size`, `projector_output_size`. The prototypes' freeze
+  is the optimizer's: optimizer.frozen=('prototypes',).
+  """
+
+  temperature: float = field(0.1, above=0)
+  num_prototypes: int = field(3000, least=2)
+  sinkhorn_epsilon: float = field(0.05, above=0)
+  sinkhorn_iterations: int = field(3, least=0)
+  queue_size: int = field(0, least=0)
+  queue_start_epoch: float = field(0.0, least=0)
+  projector_hidden_size: int = field(2048, least=1)
+  projector_output_size: int = field(128, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -45,18 +58,13 @@ CAUSES = {
 }
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns SwAV as `config.objective` has it.
 
   Args:
-    config: `objective.temperature`; `num_prototypes`; `sinkhorn_epsilon` and
-      `sinkhorn_iterations` (0: codes without equal shares, which collapse);
-      `queue_size`, embeddings of earlier samples that take part in the codes of
-      a small batch, for each of the two global crops (0: none), from
-      `queue_start_epoch` on, as soon as that many have been gathered since;
-      `projector_hidden_size`, `projector_output_size`. The prototypes' freeze
-      is the optimizer's: optimizer.frozen=('prototypes',).
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective.
@@ -64,28 +72,12 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  for name in ('temperature', 'sinkhorn_epsilon'):
-    if c[name] <= 0:
-      raise ValueError(f'objective.{name} is {c[name]}, not positive')
-  for name in ('sinkhorn_iterations', 'queue_size', 'queue_start_epoch'):
-    if c[name] < 0:
-      raise ValueError(f'objective.{name} is {c[name]}, below 0')
-  if c.num_prototypes < 2:
-    raise ValueError(
-      f'objective.num_prototypes is {c.num_prototypes}: it takes 2 to differ'
-    )
-  if len(config.augment.blur) != 2:
-    raise ValueError(
-      f'SwAV assigns 2 global crops, augment.blur has '
-      f'{len(config.augment.blur)}'
-    )
+  check_views('SwAV', run, 2, local_crops=True)
   if c.queue_size:
     queue_lib.check_size(c.queue_size, run.batch_size)
   # Official: it begins to fill at an epoch, and is used once it is full.
   first_use = round(c.queue_start_epoch * run.steps_per_epoch)
   first_use += c.queue_size // run.batch_size
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
   projector = heads.MLP(
     # The official hidden layer has a bias, which the norm after it takes away.
     sizes=[c.projector_hidden_size, c.projector_output_size],
@@ -95,7 +87,7 @@ def make(config: Config, run: Run) -> Objective:
   )
   prototypes = heads.Prototypes(c.num_prototypes, gradient_through_norm=False)
   modules = {
-    'encoder': encoder,
+    'encoder': encoder.module,
     'projector': projector,
     'prototypes': prototypes,
   }
@@ -154,8 +146,6 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=lambda batch_size: math.log(c.num_prototypes),
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

@@ -4,25 +4,35 @@ Bardes, Ponce and LeCun 2021 (arXiv 2105.04906).
 Official code: facebookresearch/vicreg.
 """
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.config import Config
-from contrastive_jax.losses.vicreg import chance_value, vicreg_and_terms
-from contrastive_jax.models import branches, heads, resnet
-from contrastive_jax.objectives import Objective, Run
+from contrastive_jax.losses._vicreg import chance_value, vicreg_and_terms
+from contrastive_jax.models import branches, heads
+from contrastive_jax.models.encoders import Encoder
+from contrastive_jax.objectives import Objective, Run, check_views, field
 
-FIELDS = (
-  'similarity_weight',
-  'variance_weight',
-  'covariance_weight',
-  'variance_form',
-  'projector_layers',
-  'projector_hidden_size',
-  'projector_output_size',
-)
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """The fields of `config.objective`; defaults are the paper's for ImageNet.
+
+  `similarity_weight`, `variance_weight` and `covariance_weight` (25, 25 and
+  1; 0 drops a term); `variance_form`, 'code' (each view's term is halved,
+  the official code) or 'paper' (not halved; solo-learn);
+  `projector_layers`, `projector_hidden_size`, `projector_output_size`.
+  """
+
+  similarity_weight: float = field(25.0, least=0)
+  variance_weight: float = field(25.0, least=0)
+  covariance_weight: float = field(1.0, least=0)
+  variance_form: str = field('code', among=('code', 'paper'))
+  projector_layers: int = field(3, least=1)
+  projector_hidden_size: int = field(8192, least=1)
+  projector_output_size: int = field(8192, least=1)
+
 
 CAUSES = {
   'at chance': (
@@ -44,16 +54,13 @@ CAUSES = {
 _KERNEL_INIT = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns VICReg as `config.objective` has it.
 
   Args:
-    config: `objective.similarity_weight`, `variance_weight` and
-      `covariance_weight` (25, 25 and 1; 0 drops a term); `variance_form`,
-      'code' (each view's term is halved, the official code) or 'paper' (not
-      halved; solo-learn); `projector_layers`, `projector_hidden_size`,
-      `projector_output_size`.
+    c: the config's `objective`.
     run: sizes.
+    encoder: what is trained.
 
   Returns:
     The objective. Its chance value is the loss of an encoder that has collapsed
@@ -62,22 +69,10 @@ def make(config: Config, run: Run) -> Objective:
   Raises:
     ValueError: the config's values make no sense.
   """
-  c = config.objective
-  for name in ('similarity_weight', 'variance_weight', 'covariance_weight'):
-    if c[name] < 0:
-      raise ValueError(f'objective.{name} is {c[name]}, below 0')
+  check_views('VICReg', run, 2)
   chance = chance_value(
     variance_weight=c.variance_weight, variance_form=c.variance_form
   )
-  if c.projector_layers < 1:
-    raise ValueError(f'objective.projector_layers is {c.projector_layers}')
-  views, crops = len(config.augment.blur), config.augment.local_crops
-  if views != 2 or crops:
-    raise ValueError(
-      f'VICReg compares 2 views, not {views} (augment.blur) and {crops} local '
-      'crops'
-    )
-  encoder = resnet.make_encoder(config.encoder, run.image_size)
   # The official hidden layers have a bias too, which the norm behind them
   # takes away again: no effect, no gradient.
   projector = heads.MLP(
@@ -87,7 +82,7 @@ def make(config: Config, run: Run) -> Objective:
     kernel_init=_KERNEL_INIT,
     dtype=encoder.dtype,
   )
-  modules = {'encoder': encoder, 'projector': projector}
+  modules = {'encoder': encoder.module, 'projector': projector}
 
   def init(rng, batch):
     params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
@@ -119,8 +114,6 @@ def make(config: Config, run: Run) -> Objective:
   return Objective(
     init=init,
     loss=loss,
-    after_update=lambda params, model_state, step: model_state,
     chance=lambda batch_size: chance,
-    features=functools.partial(branches.frozen_features, encoder),
     causes=CAUSES,
   )

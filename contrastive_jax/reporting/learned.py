@@ -8,11 +8,12 @@ import sklearn.decomposition
 import sklearn.manifold
 import threadpoolctl
 
-from contrastive_jax import build, preview, step
+from contrastive_jax import preview
 from contrastive_jax.data import pipeline
-from contrastive_jax.data.sources import Split
+from contrastive_jax.data.split import Split
 from contrastive_jax.evaluation import encoder, features
 from contrastive_jax.reporting.folder import Run
+from contrastive_jax.training import build, step
 
 # Images that are looked at, and the longest side of their pictures.
 _IMAGES = 2000
@@ -172,13 +173,13 @@ def _pictures(job: build.Job, split: Split) -> np.ndarray:
   data = job.config.data
   batches = pipeline.eval_batches(
     split,
-    image_size=min(job.run.image_size, _SIDE),
+    image_size=min(job.run.input_shape[0], _SIDE),
     crop=data.eval_crop,
     batch_size=256,
     interpolation=data.interpolation,
     limit=_IMAGES,
   )
-  return np.concatenate([batch['image'][batch['mask']] for batch in batches])
+  return np.concatenate([batch['input'][batch['mask']] for batch in batches])
 
 
 def _first(error: Exception) -> str:

@@ -272,7 +272,7 @@ def _scored_on(fields: dict[str, Any]) -> str | None:
 
 
 def _trained(run: Run, fields: dict[str, Any]) -> str:
-  size, channels = fields.get('run.image_size'), fields.get('run.channels')
+  shape = ' × '.join(map(str, fields.get('run.input_shape', ())))
   classes = fields.get('run.num_classes')
   batch = fields.get('batch_size')
   done, total = folder.steps_done(run), folder.total_steps(run)
@@ -282,7 +282,7 @@ def _trained(run: Run, fields: dict[str, Any]) -> str:
   return (
     f'{fields.get("objective.name")} trained a {fields.get("encoder.name")} of '
     f'width {fields.get("encoder.width")} on {fields.get("data.source")}: '
-    f'{images} images of {size} × {size} × {channels} pixels, '
+    f'{images} images of {shape} pixels, '
     + ('without labels' if classes is None else f'{classes} classes')
     + f'. It has done {steps} steps of {batch} images'
     + ('' if epochs is None else f', {epochs:.1f} epochs')

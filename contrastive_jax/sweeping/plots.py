@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from contrastive_jax.sweeping.plan import setting_text
-from contrastive_jax.sweeping.results import SCORES, Setting, spread
+from contrastive_jax.sweeping.scores import SCORES, Setting, spread
 
 
 def plot(settings: Sequence[Setting], key: str) -> Figure:

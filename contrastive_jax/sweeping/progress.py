@@ -11,6 +11,7 @@ from typing import Any
 
 from contrastive_jax.config import Config, flat
 from contrastive_jax.data import sources
+from contrastive_jax.data import split as split_lib
 from contrastive_jax.sweeping import Overrides
 from contrastive_jax.sweeping.plan import Point, setting_text
 
@@ -177,7 +178,7 @@ def _training_sizes(points: Sequence[Point]) -> dict[tuple, int]:
     in_epochs = point.config.steps is None and (source, share) not in sizes
     if in_epochs and source.startswith(_SMALL_SOURCES):
       try:
-        found = sources.held_out(sources.load(source), share)
+        found = split_lib.held_out(sources.load(source), share)
       except (OSError, ValueError):
         continue  # that is for the first point to say
       sizes[source, share] = found.train.size

@@ -4,18 +4,17 @@ import csv
 import fcntl
 import io
 import pathlib
-import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from contrastive_jax.evaluation import intervals
-from contrastive_jax.sweeping import Overrides
 from contrastive_jax.sweeping.plan import Point, setting_text
 from contrastive_jax.sweeping.progress import (
   read_failure,
   read_summary,
   write_whole,
 )
+from contrastive_jax.sweeping.scores import SCORES, Setting, spread
 
 _MEASURED = (
   'linear_accuracy',
@@ -28,34 +27,11 @@ _MEASURED = (
   'images_per_second',
   'test_images',
 )
-# What is averaged: its name for a reader, the factor, the format.
-SCORES = {
-  'linear_accuracy': ('linear, %', 100, '.1f'),
-  'knn_accuracy': ('kNN, %', 100, '.1f'),
-  'few_label_accuracy': ('linear, few labels, %', 100, '.1f'),
-  'feature_rank': ('effective rank', 1, '.1f'),
-  'loss': ('loss', 1, '.3f'),
-  'chance_loss': ('chance', 1, '.3f'),
-  'images_per_second': ('images/s', 1, '.0f'),
-}
 _PLOTTED = ('linear_accuracy', 'knn_accuracy', 'feature_rank')
 _NOTE = (
   'Scored on a part of the training split that was held out (data.held_out); '
   'the test split was not read.'
 )
-
-
-class Setting(NamedTuple):
-  """The runs of one setting; a score's values are in the reader's unit."""
-
-  setting: Overrides
-  runs: list[dict[str, Any]]
-
-  def scores(self, key: str) -> list[float]:
-    """Returns one number for each seed that has this score."""
-    factor = SCORES[key][1]
-    found = [run[key] for run in self.runs]
-    return [factor * value for value in found if value is not None]
 
 
 def write(points: Sequence[Point], workdir: pathlib.Path) -> None:
@@ -192,14 +168,4 @@ def _cell(setting: Setting, key: str) -> str:
   text = spread(scores, SCORES[key][2])
   if scores and len(scores) < len(setting.runs):
     text += f' ({len(scores)} of {len(setting.runs)} runs)'
-  return text
-
-
-def spread(values: list[float], form: str) -> str:
-  """Returns '96.1 ± 0.3': mean and deviation of the sample, if there is one."""
-  if not values:
-    return ''
-  text = format(statistics.mean(values), form)
-  if len(values) > 1:
-    text += f' ± {format(statistics.stdev(values), form)}'
   return text

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import simclr_small
-from contrastive_jax import build, command_line, step
-from contrastive_jax.models import heads, resnet
+from contrastive_jax.commands import command_line
+from contrastive_jax.models import encoders, heads
+from contrastive_jax.training import build, step
 from experiments.benchmarks import timing
 
 BATCH = 256
@@ -31,7 +32,7 @@ def main() -> None:
   config.optimizer.name = 'sgd'
   job = build.build(config, step.make_mesh(jax.devices()[:1]))
   batch = build.first_batch(job)
-  encoder = resnet.make_encoder(config.encoder, 28)
+  encoder = encoders.make(job.config.encoder, job.run).module
   head = heads.MLP((encoder.features, 128), output_norm='scale')
   views = [jnp.asarray(v, jnp.float32) / 255 for v in batch['views']]
   views = jnp.concatenate(views)

@@ -8,7 +8,8 @@ import os
 import jax
 
 from configs import simclr_small
-from contrastive_jax import build, command_line, step
+from contrastive_jax.commands import command_line
+from contrastive_jax.training import build, step
 from experiments.benchmarks import timing
 
 

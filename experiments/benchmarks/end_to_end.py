@@ -12,7 +12,8 @@ import sys
 import jax
 
 from configs import simclr_small
-from contrastive_jax import build, command_line, step
+from contrastive_jax.commands import command_line
+from contrastive_jax.training import build, step
 from experiments.benchmarks import timing
 
 STEPS = 15
@@ -25,7 +26,7 @@ def main(source: str) -> None:
   config.batch_size = 256
   job = build.build(config)
   train_step = step.mapped(
-    step.make_train_step(job.objective, job.optimizer, job.config), job.mesh
+    step.make_train_step(job.objective, job.optimizer, job.modality), job.mesh
   )
   fixed = build.first_batch(job)
   state = build.init_state(job)

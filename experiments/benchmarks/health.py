@@ -11,8 +11,9 @@ import os
 import statistics
 
 from configs import simclr_small, vicreg_small
-from contrastive_jax import build, command_line, step
+from contrastive_jax.commands import command_line
 from contrastive_jax.diagnostics import embedding
+from contrastive_jax.training import build, step
 from experiments.benchmarks import timing
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     config.batch_size = 128
     job = build.build(config)
     train_step = step.mapped(
-      step.make_train_step(job.objective, job.optimizer, job.config),
+      step.make_train_step(job.objective, job.optimizer, job.modality),
       job.mesh,
       donate=False,
     )

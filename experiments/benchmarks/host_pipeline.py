@@ -19,6 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from contrastive_jax.data import pipeline, sources
+from contrastive_jax.data import split as split_lib
 from experiments.benchmarks import timing
 
 FILES, BATCH, EPOCHS = 300, 50, 6
@@ -82,7 +83,7 @@ def main() -> None:
       )
 
 
-def our_views(split: sources.Split, interpolation: str) -> None:
+def our_views(split: split_lib.Split, interpolation: str) -> None:
   """Six epochs of ours, start included: nothing is read ahead of the clock."""
   batches = pipeline.TrainBatches(
     split, [VIEW, VIEW], batch_size=BATCH, seed=0, interpolation=interpolation

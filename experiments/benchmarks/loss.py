@@ -8,9 +8,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import command_line
+from contrastive_jax.commands import command_line
+from contrastive_jax.losses._nt_xent import nt_xent
 from contrastive_jax.losses.normalize import l2_normalize
-from contrastive_jax.losses.nt_xent import nt_xent
 from experiments.benchmarks import timing
 
 DIMENSIONS = 128

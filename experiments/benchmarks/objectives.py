@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from contrastive_jax import build, command_line, step
-from contrastive_jax.models import resnet
+from contrastive_jax.commands import command_line
+from contrastive_jax.models import encoders
+from contrastive_jax.training import build, step
 from experiments import small_configs
 from experiments.benchmarks import timing
 
@@ -55,7 +56,7 @@ def bare_passes(job: build.Job) -> Callable[[], Any]:
   one_direction = has_target and not job.config.objective.get('symmetric', True)
   trained = views[:1] if one_direction else views
   targets = views[1:2] if one_direction else views[:2] if has_target else []
-  encoder = resnet.make_encoder(job.config.encoder, job.run.image_size)
+  encoder = encoders.make(job.config.encoder, job.run).module
   variables = encoder.init(jax.random.key(0), views[0], train=False)
 
   def forward(variables, images):

@@ -22,7 +22,7 @@ import sklearn.linear_model
 import sklearn.neighbors
 import sklearn.preprocessing
 
-from contrastive_jax import command_line
+from contrastive_jax.commands import command_line
 from contrastive_jax.evaluation import knn, linear
 
 BANK, QUERIES, DIM, CLASSES, K = 60_000, 10_000, 512, 10, 20

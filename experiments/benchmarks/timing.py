@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import jax
 
-from contrastive_jax import build, step
+from contrastive_jax.training import build, step
 
 
 def stepper(job: build.Job) -> Callable[[], object]:
   """Returns a call that takes one step of the job, on its first batch."""
   train_step = step.mapped(
-    step.make_train_step(job.objective, job.optimizer, job.config), job.mesh
+    step.make_train_step(job.objective, job.optimizer, job.modality), job.mesh
   )
   batch, state = build.first_batch(job), build.init_state(job)
 

@@ -31,10 +31,10 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from contrastive_jax import build, step
-from contrastive_jax.checkpoint import Checkpoints
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder, knn
+from contrastive_jax.training import build, step
+from contrastive_jax.training.checkpoint import Checkpoints
 from experiments.theory import represent
 from experiments.theory.label_free import spearman
 

@@ -32,9 +32,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from contrastive_jax import build
 from contrastive_jax.config import Config
 from contrastive_jax.evaluation import encoder, linear, protocols
+from contrastive_jax.training import build
 from experiments.theory import changes, represent
 from experiments.theory.represent import Represent
 

@@ -26,7 +26,7 @@ import numpy as np
 import scipy.optimize
 from matplotlib.figure import Figure
 
-from contrastive_jax.losses.nce import noise_contrastive
+from contrastive_jax.losses._nce import noise_contrastive
 
 DIMS = 5
 SIZES = (100, 300, 1000, 3000)

@@ -32,11 +32,11 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from contrastive_jax import build, step
-from contrastive_jax.data.sources import Split
+from contrastive_jax.data.split import Split
 from contrastive_jax.diagnostics import mutual_information as mi
 from contrastive_jax.evaluation import encoder
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build, step
+from contrastive_jax.training.state import TrainState
 from experiments.theory import represent
 
 IMAGES = 4096

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
-from contrastive_jax import build, step
-from contrastive_jax.data import pipeline, sources
-from contrastive_jax.data.sources import Split
+from contrastive_jax.data import pipeline
+from contrastive_jax.data import split as split_lib
+from contrastive_jax.data.modalities import images as images_lib
+from contrastive_jax.data.split import Split
 from contrastive_jax.evaluation import encoder, features
-from contrastive_jax.state import TrainState
+from contrastive_jax.training import build
+from contrastive_jax.training.state import TrainState
 from experiments.theory import changes
 
 # Raw pixels of larger images are compared at this size.
@@ -68,16 +70,16 @@ def sample(job: build.Job, split: Split, limit: int) -> np.ndarray:
   """
   if split.size > limit:
     ids = np.random.default_rng(0).permutation(split.size)[:limit]
-    split = sources.subset(split, np.sort(ids), f'{limit} of them')
+    split = split_lib.subset(split, np.sort(ids), f'{limit} of them')
   data = job.config.data
   batches = pipeline.eval_batches(
     split,
-    image_size=job.run.image_size,
+    image_size=job.run.input_shape[0],
     crop=data.eval_crop,
     batch_size=job.config.evaluation.batch_size,
     interpolation=data.interpolation,
   )
-  return np.concatenate([batch['image'][batch['mask']] for batch in batches])
+  return np.concatenate([batch['input'][batch['mask']] for batch in batches])
 
 
 def embeddings(
@@ -110,8 +112,8 @@ def embeddings(
   @jax.jit
   def of_batch(state, batch):
     views = tuple(
-      step.network_input(images, c.data)
-      for images in step.augmented_views(batch, c)
+      images_lib.network_input(images, c.data)
+      for images in images_lib.augmented_views(batch, c)
     )
     _, (_, _, found) = job.objective.loss(
       state.params,
@@ -137,4 +139,4 @@ def _batches(images: np.ndarray, size: int) -> Iterator[features.Batch]:
     rows = np.arange(start, start + size)
     mask = rows < len(images)
     ids = np.where(mask, rows, 0).astype(np.int32)
-    yield {'image': images[ids], 'id': ids, 'label': ids, 'mask': mask}
+    yield {'input': images[ids], 'id': ids, 'label': ids, 'mask': mask}

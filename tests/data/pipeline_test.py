@@ -1,5 +1,6 @@
 """Order, crops and batches: exact, and what the definitions say."""
 
+import dataclasses
 import itertools
 import math
 
@@ -9,7 +10,9 @@ import pytest
 import skimage.data
 import sklearn.datasets
 
-from contrastive_jax.data import decode, pipeline, sources, tfds_source
+from contrastive_jax.data import decode, pipeline, readers, sources
+from contrastive_jax.data import split as split_lib
+from contrastive_jax.data.sources import tfds as tfds_source
 from tests.data.sources_test import TinyPhotos, _prepare
 
 tf = decode.tf
@@ -59,7 +62,7 @@ def stream(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tfds_source, 'IN_MEMORY_BYTES', 1)
     split = sources.load('tfds:tiny_photos', data_dir=str(root)).train
-  assert split.stream is not None
+  assert isinstance(split.reader, readers.Stream)
   return split
 
 
@@ -209,7 +212,7 @@ def test_files_and_arrays_give_the_same_crops(tmp_path, interpolation):
   for i, image in enumerate(images):
     PIL.Image.fromarray(image).save(tmp_path / f'{i}.png')
   files = sources.load(f'folder:{tmp_path}').train
-  arrays = sources.from_arrays('arrays', images, None, None)
+  arrays = split_lib.from_arrays('arrays', images, None, None)
   for a, b in zip(
     _take(files, 3, interpolation=interpolation),
     _take(arrays, 3, interpolation=interpolation),
@@ -223,7 +226,7 @@ def test_files_and_arrays_give_the_same_crops(tmp_path, interpolation):
   (a,), (b,) = (
     list(pipeline.eval_batches(s, **options)) for s in (files, arrays)
   )
-  np.testing.assert_allclose(a['image'].astype(int), b['image'], atol=1)
+  np.testing.assert_allclose(a['input'].astype(int), b['input'], atol=1)
 
 
 def _damaged(tmp_path):
@@ -278,16 +281,12 @@ def test_a_stream_replaces_within_the_batch(stream):
   def spoil(i, encoded, label):
     return i, tf.where(tf.equal(i, 7), 'not an image', encoded), label
 
-  class Spoilt:
-    """The stream with example 7 damaged."""
+  def damaged(order, cycle):
+    return stream.reader.stream(order, cycle).map(spoil)
 
-    def __getattr__(self, name):
-      return getattr(stream, name)
-
-    def stream(self, order, cycle):
-      return stream.stream(order, cycle).map(spoil)
-
-  batches = pipeline.TrainBatches(Spoilt(), _VIEWS, batch_size=5, seed=0)
+  reader = dataclasses.replace(stream.reader, stream=damaged)
+  spoilt = dataclasses.replace(stream, reader=reader)
+  batches = pipeline.TrainBatches(spoilt, _VIEWS, batch_size=5, seed=0)
   taken = [next(batches) for _ in range(2)]
   for batch, whole in zip(taken, _take(stream, 2, batch_size=5), strict=True):
     for row, i in enumerate(whole['id']):
@@ -297,7 +296,7 @@ def test_a_stream_replaces_within_the_batch(stream):
       _same([v[row] for v in batch['views']], [v[j] for v in whole['views']])
   assert batches.unreadable == {7: 'tfds:tiny_photos train #7'}
   evaluated = pipeline.eval_batches(
-    Spoilt(), image_size=16, crop=1, batch_size=10
+    spoilt, image_size=16, crop=1, batch_size=10
   )
   assert np.flatnonzero(~next(evaluated)['mask']).tolist() == [7]
 
@@ -320,7 +319,7 @@ def test_evaluation_sees_every_example_once(split, processes):
     )
     assert len(batches) == math.ceil(limit / 8)
     for b in batches:
-      assert b['image'].shape == (8 // processes, 16, 16, split.channels)
+      assert b['input'].shape == (8 // processes, 16, 16, split.channels)
       assert (b['id'][~b['mask']] == -1).all()
     found += [b['id'][b['mask']] for b in batches]
   ids = np.concatenate(found)
@@ -333,7 +332,7 @@ def test_evaluation_takes_the_centre_and_cuts_no_border_it_need_not(digits):
   batch = next(
     pipeline.eval_batches(digits, image_size=8, crop=0.5, batch_size=4)
   )
-  np.testing.assert_array_equal(batch['image'], digits.images[:4])
+  np.testing.assert_array_equal(batch['input'], digits.reader.images[:4])
   image = skimage.data.coffee()[:60, :100]
   box = decode.central_box(image.shape[:2], 30, 0.5).numpy()
   assert box.tolist() == [15, 35, 30, 30]

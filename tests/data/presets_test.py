@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build
 from contrastive_jax import config as config_lib
 from contrastive_jax.data import augment, pipeline, presets, sources
+from contrastive_jax.data.modalities import images
+from contrastive_jax.training import build
 from tests import tiny
 
 PRESETS = {
@@ -42,7 +43,7 @@ def test_a_preset_is_right_whatever_stood_before(name):
   config_lib.check_keys(config)
 
   build._check_ranges(config)
-  views = build.view_specs(config)
+  views = images.view_specs(config)
   assert len(views) == VIEWS.get(name, 2)
   for i, view in enumerate(views):
     assert view.size == (224 if i < 2 else 96)
@@ -88,7 +89,7 @@ def _digits_views(batch_size: int, steps: int, seed: int = 0) -> dict:
   """Returns (id, epoch) -> views as cropped, and as augmented."""
   batches = pipeline.TrainBatches(
     sources.load('digits').train,
-    build.view_specs(_multi_crop()),
+    images.view_specs(_multi_crop()),
     batch_size=batch_size,
     seed=seed,
   )
@@ -131,7 +132,7 @@ def test_crops_of_two_sizes_hang_on_seed_epoch_id_and_view_only():
 def test_view_specs_are_global_views_then_local_crops():
   ratio = (3 / 4, 4 / 3)
   scale = tiny.config().augment.crop_scale
-  assert build.view_specs(_multi_crop()) == [
+  assert images.view_specs(_multi_crop()) == [
     pipeline.View(8, scale, ratio),
     pipeline.View(8, scale, ratio),
     *[pipeline.View(4, (0.2, 0.4), ratio)] * 3,

@@ -11,7 +11,9 @@ import pytest
 import skimage.data
 import tensorflow_datasets as tfds
 
-from contrastive_jax.data import decode, pipeline, sources, tfds_source
+from contrastive_jax.data import decode, pipeline, readers, sources
+from contrastive_jax.data import split as split_lib
+from contrastive_jax.data.sources import tfds as tfds_source
 
 _DEBIAN = pathlib.Path('/usr/share/datasets/fashion-mnist')
 
@@ -35,41 +37,45 @@ def _write_idx(path, array):
 
 
 def test_digits_are_split_by_class_and_scaled():
-  train, test = sources.load('digits')[1:]
+  train, test = sources.load('digits')[1:3]
   assert (train.size, test.size) == (1438, 359)
   assert train.image_shape == (8, 8) and train.channels == 1
-  assert train.images.min() == 0 and train.images.max() == 255
+  assert train.reader.images.min() == 0 and train.reader.images.max() == 255
   share = np.bincount(test.labels) / (
     np.bincount(test.labels) + np.bincount(train.labels)
   )
   np.testing.assert_allclose(share, 0.2, atol=0.005)
-  seen = {i.tobytes() for i in train.images} & {
-    i.tobytes() for i in test.images
+  seen = {i.tobytes() for i in train.reader.images} & {
+    i.tobytes() for i in test.reader.images
   }
   assert not seen
   assert train.describe(12) == 'digits train #12'
 
 
 def test_held_out_is_of_train_and_test_is_gone():
-  train, test = sources.load('digits')[1:]
-  rest, held = sources.held_out(sources.load('digits'), 0.1)[1:]
+  train, test = sources.load('digits')[1:3]
+  rest, held = split_lib.held_out(sources.load('digits'), 0.1)[1:3]
   assert (rest.size, held.size) == (1295, 143)
-  together = np.concatenate([rest.images, held.images])
-  assert {i.tobytes() for i in together} == {i.tobytes() for i in train.images}
+  together = np.concatenate([rest.reader.images, held.reader.images])
+  assert {i.tobytes() for i in together} == {
+    i.tobytes() for i in train.reader.images
+  }
   assert not {i.tobytes() for i in together} & {
-    i.tobytes() for i in test.images
+    i.tobytes() for i in test.reader.images
   }
   np.testing.assert_allclose(
     np.bincount(held.labels), 0.1 * np.bincount(train.labels), atol=0.5
   )
   with pytest.raises(ValueError, match='leaves 1438 to train on and 0 held'):
-    sources.held_out(sources.load('digits'), 0.001)
+    split_lib.held_out(sources.load('digits'), 0.001)
 
 
 def test_channels_are_repeated():
   split = sources.load('digits', channels=3).train
   assert split.channels == 3
-  np.testing.assert_array_equal(split.images[..., 0], split.images[..., 2])
+  np.testing.assert_array_equal(
+    split.reader.images[..., 0], split.reader.images[..., 2]
+  )
 
 
 def test_idx_reads_plain_and_gz_and_may_lack_labels(tmp_path):
@@ -79,7 +85,7 @@ def test_idx_reads_plain_and_gz_and_may_lack_labels(tmp_path):
   labels = np.arange(20, dtype=np.uint8) % 3
   _write_idx(tmp_path / 'train-labels-idx1-ubyte', labels)
   source = sources.load(f'idx:{tmp_path}')
-  np.testing.assert_array_equal(source.train.images[..., 0], images)
+  np.testing.assert_array_equal(source.train.reader.images[..., 0], images)
   np.testing.assert_array_equal(source.train.labels, labels)
   assert source.train.num_classes == 3
   assert source.test.labels is None and source.test.num_classes is None
@@ -125,7 +131,7 @@ def test_folder_flat_has_no_labels_and_no_test(tmp_path):
   _save(_photo(), tmp_path / '__MACOSX' / 'a.jpeg')
   _save(_photo(), tmp_path / '.cache' / 'a.jpeg')
   os.symlink(tmp_path, tmp_path / 'loop')
-  train, test = sources.load(f'folder:{tmp_path}')[1:]
+  train, test = sources.load(f'folder:{tmp_path}')[1:3]
   names = [pathlib.Path(p).name for p in train.paths]
   assert names == ['D.WebP', 'a.jpeg', 'b.JPG', 'c.png']
   assert train.labels is None and train.num_classes is None and test is None
@@ -137,7 +143,7 @@ def test_folder_of_classes_gives_up_a_fifth(tmp_path):
     _save(_photo(8, 8), tmp_path / 'cat' / f'{i % 2}' / f'{i}.png')
   for i in range(10):
     _save(_photo(8, 8), tmp_path / 'dog' / f'{i}.png')
-  train, test = sources.load(f'folder:{tmp_path}')[1:]
+  train, test = sources.load(f'folder:{tmp_path}')[1:3]
   assert train.class_names == test.class_names == ('cat', 'dog')
   assert np.bincount(test.labels).tolist() == [4, 2]
   assert not set(train.paths) & set(test.paths)
@@ -156,7 +162,7 @@ def test_folder_with_train_and_val(tmp_path):
       for i in range(n):
         _save(_photo(8, 8), tmp_path / split / c / f'{i}.png')
   _save(_photo(8, 8), tmp_path / 'test' / 'x.png')  # unlabelled: val is better
-  train, test = sources.load(f'folder:{tmp_path}')[1:]
+  train, test = sources.load(f'folder:{tmp_path}')[1:3]
   assert (train.size, test.size) == (6, 4)
   assert test.labels.tolist() == [0, 0, 1, 1]
   _save(_photo(8, 8), tmp_path / 'val' / 'c' / 'x.png')
@@ -209,7 +215,7 @@ def test_16_bits_keep_the_upper_8():
 
 
 def test_what_is_refused(tmp_path):
-  with pytest.raises(ValueError, match="'cifar'; known are digits, idx"):
+  with pytest.raises(ValueError, match="'cifar'; known are digits, folder"):
     sources.load('cifar')
   with pytest.raises(ValueError, match='unknown data source'):
     sources.load('folder:')
@@ -236,7 +242,7 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
 
   def _info(self):
     features = {
-      'image': tfds.features.Image(shape=self.SHAPE),
+      'input': tfds.features.Image(shape=self.SHAPE),
       'label': tfds.features.ClassLabel(names=['x', 'y', 'z']),
     }
     return tfds.core.DatasetInfo(
@@ -250,7 +256,7 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
     for i in range(n):
       width = 40 if self.SHAPE[0] else 40 + i
       image = np.asarray(_photo(width, 32, shift=10 * i))
-      yield i, {'image': image, 'label': i % 3}
+      yield i, {'input': image, 'label': i % 3}
 
   _generate_examples = _examples
 
@@ -284,17 +290,14 @@ def test_tfds_in_both_formats_and_every_way(
   assert (train.size, test.size, train.channels) == (10, 4, 3)
   assert train.class_names == ('x', 'y', 'z')
   assert train.describe(3) == f'{spec} train #3'
-  ways = (train.images is not None, train.read is not None, bool(train.stream))
-  assert (
-    ways
-    == {
-      'decoded': (True, False, False),
-      'memory': (False, True, False),
-      'disk': (
-        False,
-        *((False, True) if 'tf' in file_format else (True, False)),
-      ),
-    }[where]
+  in_sequence = 'tf' in file_format
+  assert isinstance(
+    train.reader,
+    {
+      'decoded': readers.InMemory,
+      'memory': readers.RandomAccess,
+      'disk': readers.Stream if in_sequence else readers.RandomAccess,
+    }[where],
   )
   photos = [
     _photo(40 + (where != 'decoded') * i, 32, 10 * i) for i in range(10)
@@ -307,7 +310,7 @@ def test_tfds_in_both_formats_and_every_way(
   expected = sorted((c.tobytes(), label) for c, label in crops)
   assert sorted(_all_of(train)) == expected
   # The same pictures, a part of them in the other split.
-  rest, held = sources.held_out(source, 0.3)[1:]
+  rest, held = split_lib.held_out(source, 0.3)[1:3]
   assert rest.size + held.size == 10 and held.size in (3, 4)
   assert len(_all_of(held)) == held.size
   assert sorted(_all_of(rest) + _all_of(held)) == expected
@@ -319,7 +322,7 @@ def _all_of(split):
   batches = pipeline.eval_batches(split, image_size=32, crop=1, batch_size=4)
   for batch in batches:
     rows = batch['mask']
-    found += zip(batch['image'][rows], batch['label'][rows], strict=True)
+    found += zip(batch['input'][rows], batch['label'][rows], strict=True)
   return [(image.tobytes(), int(label)) for image, label in found]
 
 

@@ -4,8 +4,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax import step
 from contrastive_jax.diagnostics import embedding
+from contrastive_jax.training import step
 
 
 def sphere(n, d, seed=0):

@@ -16,7 +16,7 @@ def _batches(total=37, size=16, seed=0):
     part = ids[start : start + size]
     lack = size - len(part)
     yield {
-      'image': np.pad(images[part], [(0, lack)] + [(0, 0)] * 3),
+      'input': np.pad(images[part], [(0, lack)] + [(0, 0)] * 3),
       'id': np.pad(part, (0, lack), constant_values=-1),
       'label': np.pad(part % 3, (0, lack), constant_values=-1),
       'mask': np.arange(size) < len(part),

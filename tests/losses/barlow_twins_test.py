@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.losses.barlow_twins import (
+from contrastive_jax.losses._barlow_twins import (
   barlow_twins,
   barlow_twins_and_terms,
 )

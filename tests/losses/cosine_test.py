@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.losses.cosine import (
+from contrastive_jax.losses._cosine import (
   negative_cosine,
   normalized_squared_error,
 )

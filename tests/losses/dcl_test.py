@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.losses import dcl as dcl_lib
-from contrastive_jax.losses import nt_xent as nt_xent_lib
-from contrastive_jax.losses.nt_xent import nt_xent_and_statistics
+from contrastive_jax.losses import _dcl as dcl_lib
+from contrastive_jax.losses import _nt_xent as nt_xent_lib
+from contrastive_jax.losses._nt_xent import nt_xent_and_statistics
 from tests.losses import replicas
 
 dcl = jax.jit(

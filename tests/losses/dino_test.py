@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.losses.dino import dino, update_centre
+from contrastive_jax.losses._dino import dino, update_centre
 
 RNG = np.random.default_rng(0)
 STUDENT = tuple(RNG.normal(size=(8, 5)).astype(np.float32) for _ in range(4))

@@ -4,7 +4,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.losses import gather
-from contrastive_jax.step import AXIS, make_mesh
+from contrastive_jax.training.step import AXIS, make_mesh
 
 
 def test_rows_come_in_the_order_of_the_batch_and_alike():

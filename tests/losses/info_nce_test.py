@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.losses.info_nce import batch_info_nce, queue_info_nce
+from contrastive_jax.losses._info_nce import batch_info_nce, queue_info_nce
 from tests.losses import replicas
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.losses import instance
+from contrastive_jax.losses import _instance as instance
 
 
 def normalized(z):

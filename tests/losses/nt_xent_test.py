@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from contrastive_jax.losses import nt_xent as nt_xent_lib
-from contrastive_jax.losses.nt_xent import nt_xent, nt_xent_and_statistics
+from contrastive_jax.losses import _nt_xent as nt_xent_lib
+from contrastive_jax.losses._nt_xent import nt_xent, nt_xent_and_statistics
 from tests.losses import replicas
 
 

@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.losses import gather, queue
-from contrastive_jax.step import AXIS, make_mesh
+from contrastive_jax.training.step import AXIS, make_mesh
 
 
 def test_first_in_first_out():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.step import AXIS, make_mesh
+from contrastive_jax.training.step import AXIS, make_mesh
 
 
 def value_and_grad(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.losses.sinkhorn import sinkhorn
+from contrastive_jax.losses._sinkhorn import sinkhorn
 
 RNG = np.random.default_rng(0)
 SCORES = np.tanh(RNG.normal(size=(16, 5))).astype(np.float32)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.losses import nt_xent as nt_xent_lib
-from contrastive_jax.losses import supcon as supcon_lib
-from contrastive_jax.losses.nt_xent import nt_xent
+from contrastive_jax.losses import _nt_xent as nt_xent_lib
+from contrastive_jax.losses import _supcon as supcon_lib
+from contrastive_jax.losses._nt_xent import nt_xent
 from tests.losses import replicas
 
 _STATIC = ('temperature', 'base_temperature', 'axis_name')

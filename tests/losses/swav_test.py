@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.losses.sinkhorn import sinkhorn
-from contrastive_jax.losses.swav import (
+from contrastive_jax.losses._sinkhorn import sinkhorn
+from contrastive_jax.losses._swav import (
   assignment_statistics,
   cross_prediction,
   swav,

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.losses.vicreg import vicreg, vicreg_and_terms
+from contrastive_jax.losses._vicreg import vicreg, vicreg_and_terms
 from tests.losses import replicas
 
 WEIGHTS = {

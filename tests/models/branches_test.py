@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.models import branches, heads, resnet
+from contrastive_jax.models import branches, heads
 from tests import tiny
 
 
 @pytest.fixture(scope='module')
 def branch():
-  encoder = resnet.make_encoder(tiny.config().encoder, 8)
+  encoder = tiny.make_encoder(tiny.config().encoder, 8)
   modules = {'encoder': encoder, 'projector': heads.MLP((8, 4))}
   images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
   params, stats = branches.init_branch(jax.random.key(0), modules, images)

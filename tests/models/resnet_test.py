@@ -9,6 +9,7 @@ import pytest
 
 from contrastive_jax import config
 from contrastive_jax.models import resnet
+from tests import tiny
 
 
 def encoder_config(**fields):
@@ -71,7 +72,7 @@ def count(tree):
   ],
 )
 def test_parameter_counts(name, parameters):
-  encoder = resnet.make_encoder(encoder_config(name=name), 224)
+  encoder = tiny.make_encoder(encoder_config(name=name), 224)
   v, stage1, out = shapes_of(encoder, (224, 224, 3))
   assert count(v['params']) == parameters
   assert stage1.shape[1:3] == (56, 56)
@@ -93,7 +94,7 @@ def test_stem_follows_the_image_size(image_shape, stem, stage1):
   c = encoder_config(name='resnet18', width=16)
   assert resnet.stem_for(c, image_shape[0]) == stem
   v, at_stage1, out = shapes_of(
-    resnet.make_encoder(c, image_shape[0]), image_shape
+    tiny.make_encoder(c, image_shape[0]), image_shape
   )
   side = 3 if stem == 'cifar' else 7
   kernel = v['params']['stem_conv']['kernel']
@@ -106,12 +107,12 @@ def test_stem_can_be_chosen():
   for stem in ('cifar', 'imagenet'):
     for size in (32, 224):
       c = encoder_config(stem=stem)
-      assert resnet.make_encoder(c, size).stem == stem
+      assert tiny.make_encoder(c, size).stem == stem
 
 
 def test_width_multiplies_every_stage():
   c = encoder_config(name='resnet50', width=128)
-  v, _, out = shapes_of(resnet.make_encoder(c, 224), (224, 224, 3))
+  v, _, out = shapes_of(tiny.make_encoder(c, 224), (224, 224, 3))
   assert out.shape == (2, 4096)
   # Published with SimCLR's 2x ResNet-50 as 94 million.
   assert round(count(v['params']) / 1e6) == 94
@@ -215,7 +216,7 @@ def test_zero_init_makes_each_block_its_shortcut(kind):
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
   images = random_images(4, 8, 8, 3)
   encoder, reference = (
-    resnet.make_encoder(encoder_config(name='_tiny', width=8, dtype=d), 8)
+    tiny.make_encoder(encoder_config(name='_tiny', width=8, dtype=d), 8)
     for d in ('bfloat16', 'float32')
   )
   v = jax.eval_shape(
@@ -235,7 +236,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
 
 @pytest.mark.parametrize('norm', ['global', 'ghost:4'])
 def test_encoder_does_not_depend_on_the_devices(norm):
-  encoder = resnet.make_encoder(
+  encoder = tiny.make_encoder(
     encoder_config(name='_tiny', width=4, norm=norm), 8
   )
   images = random_images(2, 8, 8, 8, 3)  # 2 views of 8
@@ -268,7 +269,7 @@ def test_encoder_does_not_depend_on_the_devices(norm):
 @pytest.mark.parametrize(
   'fields, message',
   [
-    (dict(name='resnet51'), "'resnet51' is unknown: resnet18, .*resnet200"),
+    (dict(name='resnet51'), "no encoder 'resnet51'.* did you mean 'resnet50'"),
     (dict(stem='vgg'), "'vgg' is unknown: imagenet, cifar, auto"),
     (dict(norm='layer'), "norm 'layer' is unknown"),
     (dict(dtype='float16'), "'float16' is unknown: float32, bfloat16"),
@@ -277,5 +278,5 @@ def test_encoder_does_not_depend_on_the_devices(norm):
 )
 def test_unknown_fields_are_refused(fields, message):
   with pytest.raises(ValueError, match=message) as error:
-    resnet.make_encoder(encoder_config(**fields), 224)
+    tiny.make_encoder(encoder_config(**fields), 224)
   assert '_tiny' not in str(error.value)

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, step
-from contrastive_jax.models import branches, heads, resnet
+from contrastive_jax.models import branches, heads
+from contrastive_jax.training import build, step
 from tests import tiny
 
 
@@ -74,7 +74,7 @@ def distance(p, z):
 def outputs_of(job, params, views):
   """Projections and predictions of views, each in a pass of its own."""
   c = job.config.objective
-  encoder = resnet.make_encoder(job.config.encoder, job.run.image_size)
+  encoder = tiny.make_encoder(job.config.encoder, job.run.input_shape[0])
   sizes = [c.projector_hidden_size, c.projector_output_size]
   modules = {'encoder': encoder, 'projector': heads.MLP(sizes=sizes)}
   if 'predictor' in params:

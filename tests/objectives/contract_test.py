@@ -12,8 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from contrastive_jax import build, step
-from contrastive_jax.checkpoint import Checkpoints
+from contrastive_jax.training import build, step
+from contrastive_jax.training.checkpoint import Checkpoints
 from experiments import parity, small_configs
 from experiments.parity import relative_errors
 from tests import tiny
@@ -41,7 +41,7 @@ def trajectory(name: str, devices: int) -> Trajectory:
   job = build.build(config, mesh)
   job = job._replace(optimizer=optax.sgd(1e-3, momentum=0.9))
   train_step = step.mapped(
-    step.make_train_step(job.objective, job.optimizer, job.config),
+    step.make_train_step(job.objective, job.optimizer, job.modality),
     mesh,
     donate=False,
   )

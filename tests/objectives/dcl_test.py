@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, step
-from contrastive_jax.losses.dcl import dcl
+from contrastive_jax.losses._dcl import dcl
+from contrastive_jax.training import build, step
 from tests import tiny
 
 
@@ -56,7 +56,7 @@ def test_variant_is_the_loss_of_that_name(variant, reduction, sigma, scale):
   'changes, sentence',
   [
     ({'objective.variant': 'dlc'}, "not 'dlc'"),
-    ({'objective.dclw_sigma': 0.0}, 'not positive'),
+    ({'objective.dclw_sigma': 0.0}, 'must be above 0'),
   ],
 )
 def test_what_makes_no_sense_is_refused(changes, sentence):

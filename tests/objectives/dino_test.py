@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax import build, step
 from contrastive_jax.objectives.dino import teacher_temperature
+from contrastive_jax.training import build, step
 from tests import tiny
 
 # One job serves most tests: compiling is what takes the time.
@@ -204,10 +204,10 @@ def test_initial_values_of_the_head():
 @pytest.mark.parametrize(
   'changes, sentence',
   [
-    (dict(temperature=0.0), 'objective.temperature is 0.0, not positive'),
+    (dict(temperature=0.0), 'objective.temperature is 0: it must be above 0'),
     (dict(teacher_temperature=-0.1), 'teacher_temperature is -0.1, not'),
     (dict(tau=1.5), 'objective.tau is 1.5, not in'),
-    (dict(num_prototypes=1), 'num_prototypes is 1: it takes 2'),
+    (dict(num_prototypes=1), 'num_prototypes is 1: it must be at least 2'),
     (dict(projector_layers=0), 'objective.projector_layers is 0'),
   ],
 )

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, step
-from contrastive_jax.losses import instance
+from contrastive_jax.losses import _instance as instance
+from contrastive_jax.training import build, step
 from tests import tiny
 
 SIZE = 1438  # training images of digits
@@ -108,7 +108,7 @@ def test_the_proximal_term_is_the_distance_from_the_bank():
 @pytest.mark.parametrize(
   'changes, sentence',
   [
-    ({'augment.blur': (0, 0), 'augment.solarize': (0, 0)}, 'has 1 view'),
+    ({'augment.blur': (0, 0), 'augment.solarize': (0, 0)}, 'takes 1 global view '),
     ({'objective.negatives': -1}, 'negatives is -1'),
     ({'objective.bank_momentum': 1.0}, 'not in'),
   ],

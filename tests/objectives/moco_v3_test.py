@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs import moco_v3_small
-from contrastive_jax import build, step
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import heads
+from contrastive_jax.training import build, step
 
 BATCH = 16
 

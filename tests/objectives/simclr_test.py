@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, step
-from contrastive_jax.losses.nt_xent import nt_xent
-from contrastive_jax.models import branches, heads, resnet
+from contrastive_jax.losses._nt_xent import nt_xent
+from contrastive_jax.models import branches, heads
+from contrastive_jax.training import build, step
 from tests import tiny
 
 
@@ -116,7 +116,7 @@ def test_local_crops_add_pairs_with_the_global_views():
   config = job.config
   z, _ = branches.run_branch(
     dict(
-      encoder=resnet.make_encoder(config.encoder, 8),
+      encoder=tiny.make_encoder(config.encoder, 8),
       projector=heads.MLP(
         (16, config.objective.projector_output_size), output_norm='scale'
       ),

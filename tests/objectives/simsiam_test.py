@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build
-from contrastive_jax.losses.cosine import negative_cosine
+from contrastive_jax.losses._cosine import negative_cosine
+from contrastive_jax.training import build
 from tests.objectives.byol_test import (
   batch_of_noise,
   distance,

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, objectives, step
-from contrastive_jax.losses.supcon import supcon
+from contrastive_jax import objectives
+from contrastive_jax.losses._supcon import supcon
+from contrastive_jax.training import build, step
 from tests import tiny
 
 
@@ -83,7 +84,7 @@ def test_normalized_features_make_their_length_of_no_account():
 def test_without_labels_it_is_refused():
   job = make()
   run = job.run._replace(num_classes=None)
-  with pytest.raises(ValueError, match='supcon needs labels; digits has none'):
+  with pytest.raises(ValueError, match='supcon needs labels; the data has none'):
     objectives.make(job.config, run)
 
 

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, objectives, step
+from contrastive_jax import objectives
+from contrastive_jax.training import build, step
 from tests import tiny
 
 
@@ -74,5 +75,5 @@ def test_a_classifier_of_zeros_is_at_chance():
 def test_without_labels_it_is_refused():
   job = make()
   run = job.run._replace(num_classes=None)
-  with pytest.raises(ValueError, match='needs labels; digits has none'):
+  with pytest.raises(ValueError, match='needs labels; the data has none'):
     objectives.make(job.config, run)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from contrastive_jax import build, step
-from contrastive_jax.losses.swav import swav
+from contrastive_jax.losses._swav import swav
+from contrastive_jax.training import build, step
 from tests import tiny
 
 
@@ -203,10 +203,10 @@ def test_a_queue_of_eight_devices_is_that_of_one():
 @pytest.mark.parametrize(
   'changes, sentence',
   [
-    (dict(temperature=0.0), 'objective.temperature is 0.0, not positive'),
-    (dict(sinkhorn_epsilon=0.0), 'sinkhorn_epsilon is 0.0, not positive'),
-    (dict(sinkhorn_iterations=-1), 'sinkhorn_iterations is -1, below 0'),
-    (dict(num_prototypes=1), 'num_prototypes is 1: it takes 2'),
+    (dict(temperature=0.0), 'objective.temperature is 0: it must be above 0'),
+    (dict(sinkhorn_epsilon=0.0), 'sinkhorn_epsilon is 0: it must be above 0'),
+    (dict(sinkhorn_iterations=-1), 'sinkhorn_iterations is -1: it must be at least 0'),
+    (dict(num_prototypes=1), 'num_prototypes is 1: it must be at least 2'),
     (dict(queue_size=12), 'queue_size is 12, not a multiple of the 8 rows'),
   ],
 )

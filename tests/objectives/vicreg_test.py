@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from contrastive_jax import build
-from contrastive_jax.losses.vicreg import vicreg
+from contrastive_jax.losses._vicreg import vicreg
+from contrastive_jax.training import build
 from tests.objectives.byol_test import (
   batch_of_noise,
   loss_fn,

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from contrastive_jax import build
 from contrastive_jax.sweeping import axis, plan, product, zipped
+from contrastive_jax.training import build
 from experiments import small_configs
 from tests import tiny
 

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, workfolder
-from contrastive_jax.checkpoint import Checkpoints
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder
+from contrastive_jax.training import build, workfolder
+from contrastive_jax.training.checkpoint import Checkpoints
 from experiments import probe_choice
 from experiments.theory import checkpoints, represent
 from tests import tiny

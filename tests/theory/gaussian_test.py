@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from contrastive_jax.losses.nce import noise_contrastive
+from contrastive_jax.losses._nce import noise_contrastive
 from experiments.theory import gaussian, nce, staircase
 
 

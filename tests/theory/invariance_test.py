@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from contrastive_jax import build
+from contrastive_jax.training import build
 from experiments.theory import changes, invariance
 from tests import tiny
 

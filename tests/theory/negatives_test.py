@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import build, step
+from contrastive_jax.training import build, step
 from experiments.theory import negatives
 from tests import tiny
 

@@ -6,8 +6,8 @@ import functools
 import numpy as np
 import pytest
 
-from contrastive_jax import build
 from contrastive_jax.evaluation import encoder, linear
+from contrastive_jax.training import build
 from experiments.theory import changes, invariance, negatives
 from tests import tiny
 from tests.evaluate_test import work_folder

@@ -7,7 +7,10 @@ import pathlib
 import numpy as np
 
 from contrastive_jax.data.decode import tf
-from contrastive_jax.data.sources import Source, Split, hold_out
+from contrastive_jax.data.readers import RandomAccess
+from contrastive_jax.data.split import Source, Split, hold_out
+
+SPEC = 'folder:PATH'
 
 _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
 _TEST_FOLDERS = ('test', 'val', 'validation')
@@ -142,9 +145,10 @@ def _files(
     num_classes=len(names) if names else None,
     class_names=names,
     labels=labels,
-    read=lambda i: (
-      tf.io.read_file(tf.gather(table, i)),
-      tf.gather(numbers, i),
+    reader=RandomAccess(
+      lambda i: (tf.io.read_file(tf.gather(table, i)), tf.gather(numbers, i)),
+      len(paths),
+      channels,
     ),
     paths=paths,
   )

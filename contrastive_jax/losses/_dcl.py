@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.losses import nt_xent
+from contrastive_jax.losses import _nt_xent as nt_xent
 from contrastive_jax.losses.gather import all_rows_alike
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax import step
+from contrastive_jax.training import step
 from experiments import parity
 from experiments.parity import relative_errors
 from tests import tiny

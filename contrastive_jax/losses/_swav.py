@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.losses import gather
-from contrastive_jax.losses.sinkhorn import sinkhorn
+from contrastive_jax.losses._sinkhorn import sinkhorn
 
 
 def swav(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.losses import gather
-from contrastive_jax.losses.swav import cross_prediction
+from contrastive_jax.losses._swav import cross_prediction
 
 
 def dino(

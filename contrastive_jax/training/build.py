@@ -10,25 +10,25 @@ import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax import optim, schedules, step
+from contrastive_jax import objectives, schedules
 from contrastive_jax.config import Config, base, check_keys
-from contrastive_jax.data import augment, pipeline, sources
+from contrastive_jax.data import modalities, pipeline, sources
+from contrastive_jax.data import split as split_lib
+from contrastive_jax.data.modalities import Modality
 from contrastive_jax.diagnostics import health
-from contrastive_jax.models import resnet
+from contrastive_jax.models import encoders
 from contrastive_jax.objectives import Objective, Run
-from contrastive_jax.objectives import make as make_objective
-from contrastive_jax.state import TrainState
-
-# Sources of larger images get this many pixels unless the config says more.
-_SMALL_IMAGE = 64
+from contrastive_jax.training import optim, step
+from contrastive_jax.training.state import TrainState
 
 
 class Job(NamedTuple):
   """All that a run is made of; nothing here has touched a device yet."""
 
   config: Config  # resolved
-  source: sources.Source
+  source: split_lib.Source
   objective: Objective
+  modality: Modality
   run: Run
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
@@ -40,7 +40,7 @@ class Job(NamedTuple):
 def build(
   config: Config,
   mesh: jax.sharding.Mesh | None = None,
-  source: sources.Source | None = None,
+  source: split_lib.Source | None = None,
 ) -> Job:
   """Returns the parts of the job that a config describes.
 
@@ -79,18 +79,10 @@ def build(
   if source is None:
     source = sources.load(config.data.source)
     if config.data.held_out:
-      source = sources.held_out(source, config.data.held_out)
+      source = split_lib.held_out(source, config.data.held_out)
   split = source.train
-  if not config.data.image_size:
-    side = max(split.image_shape) if split.image_shape else _SMALL_IMAGE
-    config.data.image_size = min(side, _SMALL_IMAGE)
-  local_size = config.augment.local_size
-  if config.augment.local_crops and local_size >= config.data.image_size:
-    raise ValueError(
-      f'local crops of {local_size} pixels are not smaller than the '
-      f'{config.data.image_size} of the images: set augment.local_size'
-    )
-  _check_normalization(config, split.channels)
+  objectives.complete(config)
+  modality = modalities.make(config, source)
   steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)
   total_steps = (
     config.epochs * steps_per_epoch if config.steps is None else config.steps
@@ -101,12 +93,14 @@ def build(
     batch_size=config.batch_size,
     num_examples=split.size,
     num_classes=split.num_classes,
-    channels=split.channels,
-    image_size=config.data.image_size,
+    input_shape=modality.input_shape,
+    global_views=len(config.augment.blur),
+    local_crops=config.augment.local_crops,
     steps_per_epoch=steps_per_epoch,
     total_steps=total_steps,
   )
-  objective = make_objective(config, run)
+  encoder = encoders.make(config.encoder, run)
+  objective = objectives.make(config, run)
   peak, origin = schedules.peak_learning_rate(
     config.optimizer, config.batch_size
   )
@@ -117,26 +111,24 @@ def build(
   learning_rate, course = schedules.learning_rate(
     config.optimizer, peak, warmup_steps=warmup_steps, total_steps=total_steps
   )
-  stem = resnet.stem_for(config.encoder, run.image_size)
   notes = (
     f'data {source.name}: {split.size:,} training images'
     + (f', {split.num_classes} classes' if split.num_classes else ', no labels')
-    + f', {run.image_size} x {run.image_size} x {split.channels}',
-    f'{stem} stem for {run.image_size} pixel images',
+    + ', '
+    + ' x '.join(map(str, run.input_shape)),
+    *([encoder.note] if encoder.note else []),
     f'{origin}; {course}',
     f'{total_steps:,} steps of {run.batch_size} images, {steps_per_epoch:,} '
     f'steps an epoch',
     f'{devices} {mesh.devices.flat[0].platform} devices in '
     f'{jax.process_count()} processes, mapped by {config.mapping}',
+    *modality.notes,
   )
-  if skipped := augment.skipped_operations(config.augment, run.channels):
-    notes += (
-      f'left out for images of {run.channels} channels: ' + ', '.join(skipped),
-    )
   return Job(
     config=config,
     source=source,
     objective=objective,
+    modality=modality,
     run=run,
     learning_rate=learning_rate,
     optimizer=optim.make_optimizer(
@@ -157,19 +149,6 @@ def build(
     ),
     notes=notes,
   )
-
-
-def view_specs(config: Config) -> list[pipeline.View]:
-  """Returns the crops that the pipeline makes of each image."""
-  augment = config.augment
-  ratio = tuple(augment.crop_ratio)
-  global_view = pipeline.View(
-    config.data.image_size, tuple(augment.crop_scale), ratio
-  )
-  local_crop = pipeline.View(
-    augment.local_size, tuple(augment.local_scale), ratio
-  )
-  return [global_view] * len(augment.blur) + [local_crop] * augment.local_crops
 
 
 def init_state(job: Job) -> TrainState:
@@ -201,35 +180,28 @@ def untrained_state(job: Job) -> TrainState:
   """
   config = job.config.copy_and_resolve_references()
   config.encoder.zero_init_last_scale = False
-  return init_state(job._replace(objective=make_objective(config, job.run)))
+  return init_state(job._replace(objective=objectives.make(config, job.run)))
 
 
 def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:
   """Returns zeros of the shapes that an objective's batch has."""
-  channels = job.run.channels
   return {
-    'views': tuple(
-      jnp.zeros((rows, view.size, view.size, channels))
-      for view in view_specs(job.config)
-    ),
+    'views': job.modality.example_views(rows),
     'label': jnp.zeros((rows,), jnp.int32),
     'id': jnp.zeros((rows,), jnp.int32),
   }
 
 
-def train_batches(job: Job, start_step: int) -> pipeline.TrainBatches:
+def train_batches(job: Job, start_step: int) -> modalities.TrainBatches:
   """Returns this process's batches from a step on."""
   config = job.config
-  return pipeline.TrainBatches(
+  return job.modality.train_batches(
     job.source.train,
-    view_specs(config),
     batch_size=config.batch_size,
     seed=config.seed,
     start_step=start_step,
-    interpolation=config.data.interpolation,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
-    shuffle_buffer=config.data.shuffle_buffer,
   )
 
 
@@ -311,17 +283,3 @@ def _check_augment(c: Config) -> None:
       raise ValueError(
         f'augment.{name} is {c[name]}: it must be at least {least}'
       )
-
-
-def _check_normalization(config: Config, channels: int) -> None:
-  for field in ('mean', 'std'):
-    values = config.data[field]
-    if len(values) not in (0, channels):
-      raise ValueError(
-        f'data.{field} has {len(values)} values, the images have {channels} '
-        'channels'
-      )
-  if len(config.data.mean) != len(config.data.std):
-    raise ValueError('data.mean and data.std go together: give both or neither')
-  if np.any(np.asarray(config.data.std) == 0):
-    raise ValueError('data.std has a zero')

@@ -9,9 +9,9 @@ import numpy as np
 from clu import metric_writers
 from jax.experimental import multihost_utils
 
-from contrastive_jax import build, progress
-from contrastive_jax.checkpoint import atomic_write
 from contrastive_jax.config import flat
+from contrastive_jax.training import build, progress
+from contrastive_jax.training.checkpoint import atomic_write
 
 # Config fields that may change when a run is continued: none of them changes
 # what is learned.

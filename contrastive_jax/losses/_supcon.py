@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.losses import nt_xent
+from contrastive_jax.losses import _nt_xent as nt_xent
 from contrastive_jax.losses.gather import all_rows, first_row
 from contrastive_jax.losses.normalize import l2_normalize
 

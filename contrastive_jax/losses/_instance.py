@@ -10,9 +10,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.losses._nt_xent import means
 from contrastive_jax.losses.gather import all_rows_alike, mean
 from contrastive_jax.losses.normalize import l2_normalize
-from contrastive_jax.losses.nt_xent import means
 
 # Rows of the bank that are compared at a time: 8 MiB of logits for 256 images,
 # where ImageNet's 1.28 million rows would take 1.3 GB.

@@ -17,9 +17,12 @@ import numpy as np
 
 from contrastive_jax.data import decode
 from contrastive_jax.data.decode import tf
-from contrastive_jax.data.sources import Source, Split, from_arrays
+from contrastive_jax.data.readers import RandomAccess, Stream
+from contrastive_jax.data.split import Source, Split, from_arrays
 
 import tensorflow_datasets as tfds  # isort: skip  (after hiding accelerators)
+
+SPEC = 'tfds:NAME'
 
 # Splits up to this size are kept in memory.
 IN_MEMORY_BYTES = 2 * 1024**3
@@ -141,24 +144,24 @@ def _split(
     number = tf.cast(example[label], tf.int32) if label else tf.constant(-1)
     return example[image], number
 
+  size = info.num_examples
   if builder.info.file_format.value == 'array_record':
-    read, stream = _random_access(files, parse), None
-    ordered = tf.data.Dataset.range(info.num_examples).map(
+    read = _random_access(files, parse)
+    reader = RandomAccess(read, size, channels)
+    ordered = tf.data.Dataset.range(size).map(
       read, num_parallel_calls=4, deterministic=True
     )
   else:
-    read, stream = None, _in_sequence(files, info.shard_lengths, parse)
-    ordered = stream(np.arange(len(files)), 1).map(lambda _, *x: x)
+    stream = _in_sequence(files, info.shard_lengths, parse)
+    reader = Stream(stream, len(files), size, channels)
+    ordered = reader.in_order().map(lambda _, *x: x)
 
   names = None
   # Splits without public labels (ImageNet's test) carry -1.
   if label and next(iter(ordered.take(1)))[1] >= 0:
     names = tuple(builder.info.features[label].names)
   side = max(height or IN_MEMORY_BYTES, width or IN_MEMORY_BYTES)
-  if (
-    side <= _DECODED_SIDE
-    and info.num_examples * side * side * channels <= IN_MEMORY_BYTES
-  ):
+  if side <= _DECODED_SIDE and size * side * side * channels <= IN_MEMORY_BYTES:
     decoded = ordered.map(
       lambda x, n: (decode.decode_image(x, channels), n), num_parallel_calls=4
     )
@@ -168,14 +171,12 @@ def _split(
     )
   split = Split(
     name=f'{spec} {name}',
-    size=info.num_examples,
+    size=size,
     channels=channels,
     num_classes=len(names) if names else None,
     class_names=names,
     image_shape=(height, width) if height and width else None,
-    read=read,
-    stream=stream,
-    shards=len(files) if stream else 0,
+    reader=reader,
   )
   if info.num_bytes > IN_MEMORY_BYTES:
     return split
@@ -184,9 +185,9 @@ def _split(
   return dataclasses.replace(
     split,
     labels=labels if names else None,
-    read=lambda i: (tf.gather(encoded, i), tf.gather(table, i)),
-    stream=None,
-    shards=0,
+    reader=RandomAccess(
+      lambda i: (tf.gather(encoded, i), tf.gather(table, i)), size, channels
+    ),
   )
 
 

@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import config as config_lib
-from contrastive_jax import optim, step
-from contrastive_jax.checkpoint import Checkpoints
+from contrastive_jax.training import optim, step
+from contrastive_jax.training.checkpoint import Checkpoints
 
 # The orders of LARS and the start of a momentum differ only if it changes.
 RATES = (0.0, 0.5, 1.0, 0.3, 0.7, 0.2)

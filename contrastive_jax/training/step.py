@@ -16,10 +16,9 @@ import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.config import Config
-from contrastive_jax.data import augment
+from contrastive_jax.data.modalities import Modality
 from contrastive_jax.objectives import Objective
-from contrastive_jax.state import TrainState
+from contrastive_jax.training.state import TrainState
 
 AXIS = 'replica'
 
@@ -37,50 +36,8 @@ def make_mesh(devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
   )
 
 
-def network_input(images: jax.Array, data: Config) -> jax.Array:
-  """Returns [0, 1] pixels less the config's mean, over its deviation.
-
-  Args:
-    images: float32 [b, height, width, channels] in [0, 1].
-    data: the config's `data`; its mean and std have one entry a channel, or
-      none (SimCLR feeds plain pixels).
-
-  Returns:
-    float32, like images.
-  """
-  if not data.mean:
-    return images
-  return (images - jnp.asarray(data.mean)) / jnp.asarray(data.std)
-
-
-def augmented_views(
-  batch: dict[str, Any], config: Config
-) -> tuple[jax.Array, ...]:
-  """Returns the views that are trained on, before `network_input`.
-
-  Args:
-    batch: of the pipeline: crops uint8 [b, side, side, channels] in 'views',
-      'id' and 'epoch' int32 [b].
-    config: seed and augment are used.
-
-  Returns:
-    float32 [b, side, side, channels] in [0, 1], one a crop.
-  """
-  return tuple(
-    augment.augment_view(
-      images,
-      view=i,
-      ids=batch['id'],
-      epochs=batch['epoch'],
-      seed=config.seed,
-      config=config.augment,
-    )
-    for i, images in enumerate(batch['views'])
-  )
-
-
 def make_gradient_fn(
-  objective: Objective, config: Config
+  objective: Objective, modality: Modality
 ) -> Callable[..., Any]:
   """Returns the function of one replica's gradient.
 
@@ -90,17 +47,14 @@ def make_gradient_fn(
 
   Args:
     objective: what is minimised.
-    config: seed, augment and data are used.
+    modality: makes the views of a batch.
 
   Returns:
     A function to be mapped over the axis AXIS.
   """
 
   def gradient_fn(state: TrainState, batch: dict[str, Any]):
-    views = tuple(
-      network_input(images, config.data)
-      for images in augmented_views(batch, config)
-    )
+    views = modality.views(batch)
     # The same key on every replica: randomness may not depend on how many
     # there are. What is drawn per example is drawn from the example's id.
     rng = jax.random.fold_in(state.rng, state.step)
@@ -128,19 +82,19 @@ def make_gradient_fn(
 def make_train_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
-  config: Config,
+  modality: Modality,
 ) -> Callable[..., Any]:
   """Returns train_step(state, batch) -> (state, metrics), embeddings.
 
   Args:
     objective: what is minimised.
     optimizer: how.
-    config: see `make_gradient_fn`.
+    modality: see `make_gradient_fn`.
 
   Returns:
     A pure function to be mapped over the axis AXIS: `mapped`.
   """
-  gradient_fn = make_gradient_fn(objective, config)
+  gradient_fn = make_gradient_fn(objective, modality)
 
   def train_step(state: TrainState, batch: dict[str, Any]):
     (gradient, model_state, metrics), embeddings = gradient_fn(state, batch)

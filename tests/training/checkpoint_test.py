@@ -16,7 +16,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from contrastive_jax.checkpoint import Checkpoints, atomic_write
+from contrastive_jax.training.checkpoint import Checkpoints, atomic_write
 
 # A failed read leaves Orbax's other reads behind, which then complain on
 # stderr that their event loop is closed.
@@ -240,7 +240,7 @@ def test_only_half_written_is_no_checkpoint(intact, tmp_path):
 KILLED = """
 import sys
 import jax, numpy as np
-from contrastive_jax.checkpoint import Checkpoints
+from contrastive_jax.training.checkpoint import Checkpoints
 jax.config.update('jax_platforms', 'cpu')
 random = np.random.default_rng(0)
 state = {'x': jax.numpy.asarray(random.random((25, 1_000_000), np.float32))}
@@ -283,7 +283,7 @@ import sys
 import jax, numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from contrastive_jax import checkpoint
+from contrastive_jax.training import checkpoint
 directory, port, index = sys.argv[1:]
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 2)

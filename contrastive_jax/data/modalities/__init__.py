@@ -1,0 +1,89 @@
+"""What an example is: the contract of a modality. Images are the first.
+
+Objectives, the step and the loop take views as opaque pytrees; all that knows
+what is in them stands in one module here, with `make(config, split) ->
+Modality`, found by `Source.modality`. Adding a modality is adding a file;
+`package.module:function` is one outside of this package.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+from contrastive_jax.config import Config
+from contrastive_jax.data.split import Source
+from contrastive_jax.named import found
+
+
+class TrainBatches(Protocol):
+  """Endless batches of one process, {'views', 'id', 'epoch', 'label'}.
+
+  `unreadable` names, by id, the examples that could not be read.
+  """
+
+  unreadable: dict[int, str]
+
+  def __next__(self) -> dict[str, Any]: ...  # noqa: D105
+  def close(self) -> None: ...  # noqa: D102
+
+
+class Preview(NamedTuple):
+  """What a sheet shows of the views, beside the views themselves.
+
+  `views` is batch -> the views as they are shown, `example` is (reader, id) ->
+  what stands in the first column, `titles` are one a view, `caption` says how
+  they were made.
+  """
+
+  views: Callable[[dict[str, Any]], tuple[Any, ...]]
+  example: Callable[[Any, int], Any]
+  titles: tuple[str, ...]
+  caption: tuple[str, ...]
+
+
+class Modality(NamedTuple):
+  """What the host and the device make of examples.
+
+  Attributes:
+    input_shape: of one example of a global view, as the encoder takes it.
+    train_batches: (split, *, batch_size, seed, start_step, process_index,
+      process_count) -> TrainBatches. The host's part of the augmentation; the
+      leaves of its 'views' are what is sent to the devices.
+    views: batch -> tuple of views, pure, on the device: the rest of the
+      augmentation, and what the encoder takes.
+    example_views: rows -> tuple of views of zeros, for initialization.
+    eval_batches: (split, *, batch_size, process_index, process_count, limit) ->
+      {'input', 'id', 'label', 'mask'}: every example once, not augmented.
+    frozen_input: the 'input' of these -> what the encoder takes, pure.
+    baseline: the name of a representation without an encoder ('raw pixels'),
+      and what makes its batches, as eval_batches does; their 'input' is
+      flattened.
+    preview: see `Preview`.
+    notes: what was decided for the user, one line each.
+  """
+
+  input_shape: tuple[int, ...]
+  train_batches: Callable[..., TrainBatches]
+  views: Callable[[dict[str, Any]], tuple[Any, ...]]
+  example_views: Callable[[int], tuple[Any, ...]]
+  eval_batches: Callable[..., Iterator[dict[str, Any]]]
+  frozen_input: Callable[[Any], Any]
+  baseline: tuple[str, Callable[..., Iterator[dict[str, Any]]]]
+  preview: Preview
+  notes: tuple[str, ...] = ()
+
+
+def make(config: Config, source: Source) -> Modality:
+  """Returns the modality of a source.
+
+  Args:
+    config: the whole config. What it leaves open ('the source's own size') is
+      filled in, in place.
+    source: its `modality` is a name, or `package.module:function`.
+
+  Raises:
+    ValueError: config and data do not fit together; one sentence.
+  """
+  known = [module.name for module in pkgutil.iter_modules(__path__)]
+  module = found(source.modality, 'source.modality', __name__, known)
+  return getattr(module, 'make', module)(config, source.train)

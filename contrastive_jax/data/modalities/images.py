@@ -1,0 +1,213 @@
+"""Images: crops on the host, photometric augmentation on the device."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax.config import Config
+from contrastive_jax.data import augment, pipeline
+from contrastive_jax.data.modalities import Modality, Preview
+from contrastive_jax.data.split import Split
+
+# Sources of larger images get this many pixels unless the config says more.
+_SMALL_IMAGE = 64
+# Raw pixels of larger images are compared at this size.
+_PIXELS_SIZE = 32
+
+
+def make(config: Config, split: Split) -> Modality:
+  """Returns what host and device make of images.
+
+  Args:
+    config: `seed`, `data` and `augment` are used; an image_size of 0 becomes
+      the source's own, at most 64.
+    split: of training.
+
+  Raises:
+    ValueError: the config and the images do not fit together.
+  """
+  data = config.data
+  if not data.image_size:
+    side = max(split.image_shape) if split.image_shape else _SMALL_IMAGE
+    data.image_size = min(side, _SMALL_IMAGE)
+  _check(config, split.channels)
+  side, channels = data.image_size, split.channels
+  specs = view_specs(config)
+
+  def eval_batches(split, *, size=side, **options):
+    return pipeline.eval_batches(
+      split,
+      image_size=size,
+      crop=data.eval_crop,
+      interpolation=data.interpolation,
+      **options,
+    )
+
+  def frozen_input(images):
+    return network_input(images.astype(jnp.float32) / 255.0, data)
+
+  notes = ()
+  if skipped := augment.skipped_operations(config.augment, channels):
+    notes = (
+      f'left out for images of {channels} channels: ' + ', '.join(skipped),
+    )
+  return Modality(
+    input_shape=(side, side, channels),
+    train_batches=functools.partial(
+      pipeline.TrainBatches,
+      views=specs,
+      interpolation=data.interpolation,
+      shuffle_buffer=data.shuffle_buffer,
+    ),
+    views=lambda batch: tuple(
+      network_input(images, data) for images in augmented_views(batch, config)
+    ),
+    example_views=lambda rows: tuple(
+      jnp.zeros((rows, view.size, view.size, channels)) for view in specs
+    ),
+    eval_batches=eval_batches,
+    frozen_input=frozen_input,
+    baseline=(
+      'raw pixels',
+      functools.partial(eval_batches, size=min(side, _PIXELS_SIZE)),
+    ),
+    preview=Preview(
+      functools.partial(augmented_views, config=config),
+      lambda reader, i: reader.image(i),
+      _titles(config),
+      _caption(config, channels),
+    ),
+    notes=notes,
+  )
+
+
+def view_specs(config: Config) -> list[pipeline.View]:
+  """Returns the crops that the pipeline makes of each image."""
+  augment = config.augment
+  ratio = tuple(augment.crop_ratio)
+  global_view = pipeline.View(
+    config.data.image_size, tuple(augment.crop_scale), ratio
+  )
+  local_crop = pipeline.View(
+    augment.local_size, tuple(augment.local_scale), ratio
+  )
+  return [global_view] * len(augment.blur) + [local_crop] * augment.local_crops
+
+
+def network_input(images: jax.Array, data: Config) -> jax.Array:
+  """Returns [0, 1] pixels less the config's mean, over its deviation.
+
+  Args:
+    images: float32 [b, height, width, channels] in [0, 1].
+    data: the config's `data`; its mean and std have one entry a channel, or
+      none (SimCLR feeds plain pixels).
+
+  Returns:
+    float32, like images.
+  """
+  if not data.mean:
+    return images
+  return (images - jnp.asarray(data.mean)) / jnp.asarray(data.std)
+
+
+def augmented_views(
+  batch: dict[str, Any], config: Config
+) -> tuple[jax.Array, ...]:
+  """Returns the views that are trained on, before `network_input`.
+
+  Args:
+    batch: of the pipeline: crops uint8 [b, side, side, channels] in 'views',
+      'id' and 'epoch' int32 [b].
+    config: seed and augment are used.
+
+  Returns:
+    float32 [b, side, side, channels] in [0, 1], one a crop.
+  """
+  return tuple(
+    augment.augment_view(
+      images,
+      view=i,
+      ids=batch['id'],
+      epochs=batch['epoch'],
+      seed=config.seed,
+      config=config.augment,
+    )
+    for i, images in enumerate(batch['views'])
+  )
+
+
+def _check(config: Config, channels: int) -> None:
+  c, data = config.augment, config.data
+  if c.local_crops and c.local_size >= data.image_size:
+    raise ValueError(
+      f'local crops of {c.local_size} pixels are not smaller than the '
+      f'{data.image_size} of the images: set augment.local_size'
+    )
+  for field in ('mean', 'std'):
+    if len(data[field]) not in (0, channels):
+      raise ValueError(
+        f'data.{field} has {len(data[field])} values, the images have '
+        f'{channels} channels'
+      )
+  if len(data.mean) != len(data.std):
+    raise ValueError('data.mean and data.std go together: give both or neither')
+  if np.any(np.asarray(data.std) == 0):
+    raise ValueError('data.std has a zero')
+
+
+def _titles(config: Config) -> tuple[str, ...]:
+  return tuple(
+    f'view {i + 1}' for i in range(len(config.augment.blur))
+  ) + tuple(f'local crop {i + 1}' for i in range(config.augment.local_crops))
+
+
+def _caption(config: Config, channels: int) -> tuple[str, ...]:
+  """The parameters of the augmentation, in the order of its stages."""
+  c = config.augment
+  skipped = augment.skipped_operations(c, channels)
+  jitter = ', '.join(
+    f'{name} {c.strength * c[name]:.2g}'
+    for name in ('brightness', 'contrast', 'saturation', 'hue')
+    if c[name] and name not in skipped
+  )
+  descriptions = {
+    'flip': _percent(c.flip),
+    'jitter': f'{_percent(c.jitter)} ({jitter})',
+    'grayscale': _percent(c.grayscale),
+    'blur': f'{_percent(c.blur)} (sigma {_range(c.blur_sigma)} pixels)',
+    'solarize': _percent(c.solarize),
+  }
+  lines = [
+    f'views of {config.data.image_size} pixels: crops of '
+    f'{_range(c.crop_scale)} of the area, width / height '
+    f'{_range(c.crop_ratio)}',
+    'then, with probability: '
+    + ', '.join(
+      f'{name} {descriptions[name]}'
+      for name in c.stages
+      if name not in skipped and np.any(np.asarray(c[name]) > 0)
+    ),
+  ]
+  if c.local_crops:
+    lines.append(
+      f'local crops of {c.local_size} pixels: {_range(c.local_scale)} of the '
+      f'area, blur {_percent(c.local_blur)}, solarize '
+      f'{_percent(c.local_solarize)}'
+    )
+  if skipped:
+    lines.append(f'left out for grey images: {", ".join(skipped)}')
+  return tuple(lines)
+
+
+def _percent(chances: Any) -> str:
+  """Returns '50 %', or '100 % and 10 %' of two views that differ."""
+  unique = dict.fromkeys(np.atleast_1d(chances).tolist())
+  return ' and '.join(f'{100 * chance:g} %' for chance in unique)
+
+
+def _range(pair: Sequence[float]) -> str:
+  return f'{pair[0]:.3g} to {pair[1]:.3g}'

@@ -1,0 +1,63 @@
+"""Where images come from, one module a kind, found by the name's prefix.
+
+A module has `SPEC`, how its sources are written, and `load(where, *, channels)
+-> Source`, where `where` is what follows the colon. Adding a kind of source is
+adding a file; `package.module:WHERE` is one outside of this package.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from typing import Any
+
+from contrastive_jax.data.split import Source
+
+
+def names() -> list[str]:
+  """Returns the kinds of sources there are, by their prefixes."""
+  return [module.name for module in pkgutil.iter_modules(__path__)]
+
+
+def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:
+  """Opens a data source.
+
+  Args:
+    spec: `digits`, `idx:PATH`, `folder:PATH`, `tfds:NAME`, or
+      `package.module:WHERE` of your own.
+    channels: 1 or 3; None takes what the source has (folders: 3). Gray images
+      are repeated to 3 channels; color becomes 1 by ITU-R 601 luma.
+    **options: for the kind of source, such as data_dir of TFDS.
+
+  Returns:
+    The source, with the splits `train` and `test`.
+
+  Raises:
+    ValueError, FileNotFoundError: one sentence that says what is wrong.
+  """
+  if channels not in (None, 1, 3):
+    raise ValueError(f'channels must be 1 or 3, not {channels}')
+  kind, colon, where = spec.partition(':')
+  if '.' in kind and where:
+    module = importlib.import_module(kind)
+  elif kind in names() and (bool(where) == bool(colon)):
+    module = importlib.import_module(f'{__name__}.{kind}')
+  else:
+    raise ValueError(
+      f"unknown data source '{spec}'; known are {', '.join(specs())}"
+      + _hint(kind)
+    )
+  if bool(where) != (':' in module.SPEC):
+    raise ValueError(f"unknown data source '{spec}'; it is {module.SPEC}")
+  return module.load(where, channels=channels, **options)
+
+
+def specs() -> list[str]:
+  """Returns how the sources are written: ['digits', 'folder:PATH', ...]."""
+  return [
+    importlib.import_module(f'{__name__}.{name}').SPEC for name in names()
+  ]
+
+
+def _hint(kind: str) -> str:
+  near = difflib.get_close_matches(kind, names(), n=1)
+  return f'; did you mean {near[0]}?' if near and near[0] != kind else ''
