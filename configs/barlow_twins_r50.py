@@ -9,7 +9,7 @@ epochs: 128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048 and 4096: 0.2. Measured
 here: nothing yet, no accelerator was at hand.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 # The official all-reduce has no gradient, so that the official gradient is 1/R
@@ -20,18 +20,8 @@ _OFFICIAL_GPUS = 16
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.BYOL)
-  c.batch_size = 2048
-  c.epochs = 1000
-  c.objective.name = 'barlow_twins'
-  c.objective.redundancy_weight = 0.0051
-  c.objective.loss_scale = 1.0
-  c.objective.projector_layers = 3
-  c.objective.projector_hidden_size = 8192
-  c.objective.projector_output_size = 8192
+  c = recipes.imagenet('barlow_twins', source, presets.BYOL)
+  c.batch_size, c.epochs = 2048, 1000
   c.optimizer.base_learning_rate = 0.2
   c.optimizer.bias_and_norm_rate = 0.0048 / 0.2 / _OFFICIAL_GPUS
   c.optimizer.weight_decay = 1e-6 * _OFFICIAL_GPUS

@@ -12,24 +12,13 @@ The released code, and this, start the last scale of each residual block at 0;
 the paper's numbers came without (encoder.zero_init_last_scale).
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.BYOL)
-  c.batch_size = 4096
-  c.epochs = 1000
-  c.objective.name = 'byol'
-  c.objective.tau = 0.996
-  c.objective.target_init = 'different'
-  c.objective.stop_gradient = True
-  c.objective.projector_hidden_size = 4096
-  c.objective.projector_output_size = 256
-  c.objective.predictor_hidden_size = 4096
+  c = recipes.imagenet('byol', source, presets.BYOL)
+  c.batch_size, c.epochs = 4096, 1000
   c.optimizer.base_learning_rate = 0.2
   c.optimizer.weight_decay = 1.5e-6
   c.optimizer.learning_rate_inside_momentum = False

@@ -14,27 +14,17 @@ two views' negatives in log-sums of their own, where ours, as the paper's, is
 one. Measured here: nothing yet, no accelerator was at hand.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
+  c = recipes.imagenet('simclr', source, presets.SIMCLR)
+  c.batch_size, c.epochs = 256, 100
   c.data.interpolation = 'bilinear'
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.SIMCLR)
-  c.batch_size = 256
-  c.epochs = 100
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'simclr'
   c.objective.variant = 'dcl'
-  c.objective.dclw_sigma = 0.5  # only of the variant 'dclw'
-  c.objective.temperature = 0.1
   c.objective.loss_reduction = 'mean'
-  c.objective.projector_layers = 2
-  c.objective.projector_hidden_size = 0  # as wide as the encoder's output
-  c.objective.projector_output_size = 128
   c.optimizer.scaling = 'sqrt'  # 0.075 x sqrt(256) = 1.2
   c.optimizer.base_learning_rate = 0.075
   c.optimizer.weight_decay = 1e-6

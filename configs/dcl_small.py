@@ -19,30 +19,20 @@ instead of a norm, each view has a pass of its own, and the last scale of a
 block begins at 1: here all three are as in our SimCLR.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='digits'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.image_size = 0  # the source's own, at most 64 pixels
+  # the same as there
+  c = recipes.small(
+    'simclr', source, presets.MOCO_CIFAR, cifar10=presets.CIFAR10_NARROW
+  )
+  c.batch_size, c.epochs = 128, 100
   c.data.interpolation = 'bilinear'
-  c.data.eval_crop = 1.0
-  if source == 'tfds:cifar10':
-    c.data.mean, c.data.std = presets.CIFAR10_MEAN, presets.CIFAR10_NARROW_STD
-  c.augment.update(presets.MOCO_CIFAR)  # the same as there
-  c.batch_size = 128
-  c.epochs = 100
-  c.encoder.name = 'resnet18'
-  c.objective.name = 'simclr'
   c.objective.variant = 'dcl'
-  c.objective.dclw_sigma = 0.5  # only of the variant 'dclw'
-  c.objective.temperature = 0.1
   c.objective.loss_reduction = 'mean'
-  c.objective.projector_layers = 2
   c.objective.projector_hidden_size = 512
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'adamw'
   c.optimizer.base_learning_rate = 0.002  # x 128/256 = 0.001
   c.optimizer.warmup_epochs = 0.0
@@ -53,7 +43,7 @@ def get_config(source='digits'):
     # SimCLR's, but for the variant.
     c.data.interpolation = 'bicubic'
     c.augment.update(presets.SIMCLR_CIFAR)
-    config_lib.for_digits(c)
+    recipes.for_digits(c)
     c.objective.temperature = 0.2
     c.objective.projector_hidden_size = 0  # as wide as the encoder's output
     c.optimizer.weight_decay = 1e-4

@@ -12,40 +12,23 @@ freeze the last layer; here the teacher is evaluated, and the last layer frozen
 for an epoch, as in the official code.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='digits'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.image_size = 0  # the source's own, at most 64 pixels
+  # ImageNet's, as lightly has it for CIFAR too.
+  c = recipes.small('dino', source, presets.DINO, cifar10=presets.IMAGENET)
+  c.batch_size, c.epochs = 128, 200
   c.data.interpolation = 'bilinear'
-  c.data.eval_crop = 1.0
-  if source == 'tfds:cifar10':
-    # ImageNet's, as lightly has it for CIFAR too.
-    c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.DINO)
   c.augment.local_crops = 0
   c.augment.blur = (0.0, 0.0)
-  c.batch_size = 128
-  c.epochs = 200
-  c.encoder.name = 'resnet18'
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'dino'
-  c.objective.temperature = 0.1
-  c.objective.teacher_temperature = 0.04
-  c.objective.teacher_temperature_start = 0.04
-  c.objective.teacher_temperature_epochs = 0
   c.objective.tau = 0.99
   c.objective.tau_end = 0.99
-  c.objective.centre_momentum = 0.9
   c.objective.num_prototypes = 2048
   c.objective.projector_layers = 2
-  c.objective.projector_hidden_size = 2048
-  c.objective.projector_output_size = 256
   c.objective.projector_norm = True
-  c.objective.norm_last_layer = True
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.12
   c.optimizer.warmup_epochs = 0.0
@@ -54,7 +37,7 @@ def get_config(source='digits'):
   c.optimizer.frozen = ('last_layer',)
   c.optimizer.frozen_epochs = 1.0
   if source == 'digits':
-    config_lib.for_digits(c)
+    recipes.for_digits(c)
     c.objective.num_prototypes = 1024
     c.objective.projector_hidden_size = 512
     c.optimizer.decay_bias_and_norm = False

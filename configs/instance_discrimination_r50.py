@@ -12,25 +12,15 @@ The bank of 1.28 million rows takes 0.66 GB on every device. The official rate
 does not follow the batch; ours does.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
+  c = recipes.imagenet('instance_discrimination', source, presets.INSTANCE)
+  c.batch_size, c.epochs = 256, 200
   c.data.interpolation = 'bilinear'
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.INSTANCE)
-  c.batch_size = 256
-  c.epochs = 200
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'instance_discrimination'
-  c.objective.temperature = 0.07
-  c.objective.negatives = 4096  # 0: softmax over all images
-  c.objective.bank_momentum = 0.5
-  c.objective.proximal_weight = 0.0  # in the paper, not in the official code
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.03
   c.optimizer.warmup_epochs = 0.0

@@ -14,29 +14,22 @@ because Z, estimated while the bank is random, is too small once the bank holds
 images this alike.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='digits'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.image_size = 0  # the source's own, at most 64 pixels
+  c = recipes.small(
+    'instance_discrimination',
+    source,
+    presets.INSTANCE_CIFAR,
+    cifar10=presets.CIFAR10_NARROW,
+  )
+  c.batch_size, c.epochs = 128, 200
   c.data.interpolation = 'bilinear'
-  c.data.eval_crop = 1.0
-  if source == 'tfds:cifar10':
-    c.data.mean, c.data.std = presets.CIFAR10_MEAN, presets.CIFAR10_NARROW_STD
-  c.augment.update(presets.INSTANCE_CIFAR)
-  c.batch_size = 128
-  c.epochs = 200
-  c.encoder.name = 'resnet18'
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'instance_discrimination'
   c.objective.temperature = 0.1
   c.objective.negatives = 0  # softmax over all images; otherwise noise samples
-  c.objective.bank_momentum = 0.5
-  c.objective.proximal_weight = 0.0  # in the paper, not in the official code
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.06  # x 128/256 = 0.03
   c.optimizer.warmup_epochs = 0.0
@@ -45,5 +38,5 @@ def get_config(source='digits'):
   c.optimizer.weight_decay = 5e-4
   c.optimizer.decay_bias_and_norm = True
   if source == 'digits':
-    config_lib.for_digits(c)
+    recipes.for_digits(c)
   return c

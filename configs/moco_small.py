@@ -11,40 +11,29 @@ linear. Measured: README of this project.
 The official cosine moves once an epoch, ours every step.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='digits'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.image_size = 0  # the source's own, at most 64 pixels
+  c = recipes.small(
+    'moco', source, presets.MOCO_CIFAR, cifar10=presets.CIFAR10_NARROW
+  )
+  c.batch_size, c.epochs = 512, 200
   c.data.interpolation = 'bilinear'
-  c.data.eval_crop = 1.0
-  if source == 'tfds:cifar10':
-    c.data.mean, c.data.std = presets.CIFAR10_MEAN, presets.CIFAR10_NARROW_STD
-  c.augment.update(presets.MOCO_CIFAR)
-  c.batch_size = 512
-  c.epochs = 200
-  c.encoder.name = 'resnet18'
   c.encoder.norm = 'ghost:64'  # the notebook's 8 groups
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'moco'
   c.objective.temperature = 0.1
   c.objective.queue_size = 4096
   c.objective.tau = 0.99
-  c.objective.shuffle = True
-  c.objective.symmetric = False
   c.objective.projector_layers = 1
-  c.objective.projector_hidden_size = 0  # only with more layers
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.03  # x 512/256 = the notebook's 0.06
   c.optimizer.warmup_epochs = 0.0
   c.optimizer.weight_decay = 5e-4
   c.optimizer.decay_bias_and_norm = True
   if source == 'digits':
-    config_lib.for_digits(c)
+    recipes.for_digits(c)
     c.encoder.norm = 'ghost:16'  # 8 groups again
     c.objective.queue_size = 1024
   return c

@@ -9,30 +9,19 @@ epochs. Measured here: nothing yet, no accelerator was at hand.
 The official rate does not follow the batch; ours does, as its README advises.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
+  c = recipes.imagenet('moco', source, presets.MOCO_V1)
+  c.batch_size, c.epochs = 256, 200
   c.data.interpolation = 'bilinear'
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.MOCO_V1)
-  c.batch_size = 256
-  c.epochs = 200
   # 256 images on 8 GPUs, each with its own batch statistics.
   c.encoder.norm = 'ghost:32'
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'moco'
   c.objective.temperature = 0.07
-  c.objective.queue_size = 65_536
-  c.objective.tau = 0.999
-  c.objective.shuffle = True
-  c.objective.symmetric = False
   c.objective.projector_layers = 1
-  c.objective.projector_hidden_size = 0  # as wide as the encoder's output
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.03
   c.optimizer.warmup_epochs = 0.0

@@ -9,24 +9,14 @@ learning rate 0.3, and 1,000 has tau 0.996 and weight decay 1.5e-6. Measured
 here: nothing yet, no accelerator was at hand.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
+  c = recipes.imagenet('moco_v3', source, presets.MOCO_V3)
+  c.batch_size, c.epochs = 4096, 100
   c.data.interpolation = 'bilinear'
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.MOCO_V3)
-  c.batch_size = 4096
-  c.epochs = 100
-  c.objective.name = 'moco_v3'
-  c.objective.temperature = 1.0
-  c.objective.tau = 0.99
-  c.objective.projector_hidden_size = 4096
-  c.objective.projector_output_size = 256
-  c.objective.predictor_hidden_size = 4096
   c.optimizer.base_learning_rate = 0.6
   c.optimizer.weight_decay = 1e-6
   c.optimizer.learning_rate_inside_momentum = False

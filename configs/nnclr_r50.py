@@ -10,23 +10,13 @@ There is no official code. The paper does not say in which order its LARS
 multiplies; the choice here is BYOL's.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.BYOL)
-  c.batch_size = 4096
-  c.epochs = 1000
-  c.objective.name = 'nnclr'
-  c.objective.temperature = 0.1
-  c.objective.queue_size = 98_304
-  c.objective.projector_hidden_size = 2048
-  c.objective.projector_output_size = 256
-  c.objective.predictor_hidden_size = 4096
+  c = recipes.imagenet('nnclr', source, presets.BYOL)
+  c.batch_size, c.epochs = 4096, 1000
   c.optimizer.base_learning_rate = 0.3
   c.optimizer.weight_decay = 1e-6
   c.optimizer.learning_rate_inside_momentum = False

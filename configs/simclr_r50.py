@@ -11,22 +11,14 @@ Unlike the official code, which draws a crop up to 100 times until it fits, ours
 is drawn once and clipped to the image, as BYOL's is.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
+from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
-  c.batch_size = 4096
-  c.epochs = 100
-  c.objective.name = 'simclr'
-  c.objective.variant = 'nt_xent'
-  c.objective.dclw_sigma = 0.5  # only of the variant 'dclw'
-  c.objective.temperature = 0.1
-  c.objective.loss_reduction = 'sum'
-  c.objective.projector_layers = 2
-  c.objective.projector_hidden_size = 0  # as wide as the encoder's output
-  c.objective.projector_output_size = 128
+  c = recipes.imagenet('simclr', source, presets.SIMCLR)
+  c.batch_size, c.epochs = 4096, 100
+  c.data.mean = c.data.std = ()  # pixels in [0, 1], as official
   # 0.3 x 4096/256 = 4.8; at this batch the square-root rule gives the same.
   c.optimizer.base_learning_rate = 0.3
   # The paper's. The official commands for ImageNet say 1e-4.

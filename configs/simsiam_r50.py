@@ -11,24 +11,14 @@ Measured here: nothing yet, no accelerator was at hand.
 The official rate follows the cosine once an epoch, this one every step.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
+  c = recipes.imagenet('simsiam', source, presets.MOCO_V2)
+  c.batch_size, c.epochs = 512, 100
   c.data.interpolation = 'bilinear'
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.MOCO_V2)
-  c.batch_size = 512
-  c.epochs = 100
-  c.objective.name = 'simsiam'
-  c.objective.stop_gradient = True
-  c.objective.projector_layers = 3
-  c.objective.projector_hidden_size = 2048
-  c.objective.projector_output_size = 2048
-  c.objective.predictor_hidden_size = 512
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.05
   c.optimizer.warmup_epochs = 0.0

@@ -13,24 +13,13 @@ hand.
 Our head has a bias in its last layer where the official one has none.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.SIMCLR)
-  c.batch_size = 6144
-  c.epochs = 350
-  c.objective.name = 'supcon'
-  c.objective.temperature = 0.1
-  c.objective.base_temperature = 1.0  # the loss is multiplied by T
-  c.objective.normalize_features = True
-  c.objective.projector_layers = 1
-  c.objective.projector_hidden_size = 0  # only with more layers
-  c.objective.projector_output_size = 128
+  c = recipes.imagenet('supcon', source, presets.SIMCLR)
+  c.batch_size, c.epochs = 6144, 350
   c.optimizer.base_learning_rate = 0.4
   c.optimizer.warmup_epochs = 12.0
   c.optimizer.weight_decay = 1e-3

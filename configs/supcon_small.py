@@ -11,32 +11,23 @@ The official cosine runs over all epochs and moves once in each; ours begins
 after the warm-up and moves every step.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='digits'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.image_size = 0  # the source's own, at most 64 pixels
+  c = recipes.small(
+    'supcon', source, presets.SUPCON, cifar10=presets.CIFAR10_NARROW
+  )
+  c.batch_size, c.epochs = 1024, 1000
   c.data.interpolation = 'bilinear'
-  c.data.eval_crop = 1.0
-  if source == 'tfds:cifar10':
-    c.data.mean, c.data.std = presets.CIFAR10_MEAN, presets.CIFAR10_NARROW_STD
   if source == 'tfds:cifar100':
     c.data.mean, c.data.std = presets.CIFAR100_MEAN, presets.CIFAR100_STD
-  c.augment.update(presets.SUPCON)
-  c.batch_size = 1024
-  c.epochs = 1000
   c.encoder.name = 'resnet50'
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'supcon'
-  c.objective.temperature = 0.1
   c.objective.base_temperature = 0.07
   c.objective.normalize_features = False
   c.objective.projector_layers = 2
-  c.objective.projector_hidden_size = 0  # as wide as the encoder's output
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.125  # x 1024/256 = 0.5
   c.optimizer.warmup_start = 0.02  # from 0.01
@@ -44,6 +35,6 @@ def get_config(source='digits'):
   c.optimizer.weight_decay = 1e-4
   c.optimizer.decay_bias_and_norm = True
   if source == 'digits':
-    config_lib.for_digits(c)
+    recipes.for_digits(c)
     c.encoder.name = 'resnet18'
   return c

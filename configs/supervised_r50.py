@@ -13,20 +13,14 @@ on augmented training images, is the metric `accuracy`. Measured here: nothing
 yet, no accelerator was at hand.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
+  c = recipes.imagenet('supervised', source, presets.SUPERVISED)
+  c.batch_size, c.epochs = 256, 90
   c.data.interpolation = 'bilinear'
-  c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.SUPERVISED)
-  c.batch_size = 256
-  c.epochs = 90
-  c.objective.name = 'supervised'
-  c.objective.label_smoothing = 0.0
   c.optimizer.name = 'sgd'
   c.optimizer.nesterov = True
   c.optimizer.base_learning_rate = 0.1

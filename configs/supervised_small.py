@@ -10,22 +10,14 @@ the comparison with SimCLR is of the objectives) and ResNet-50 (here, as in
 README of this project.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='digits'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.image_size = 0  # the source's own, at most 64 pixels
-  c.data.eval_crop = 1.0
-  c.augment.update(presets.SIMCLR_CIFAR)
+  c = recipes.small('supervised', source, presets.SIMCLR_CIFAR)
+  c.batch_size, c.epochs = 1024, 500
   c.augment.blur = c.augment.solarize = (0.0,)  # one view
-  c.batch_size = 1024
-  c.epochs = 500
-  c.encoder.name = 'resnet18'
-  c.objective.name = 'supervised'
-  c.objective.label_smoothing = 0.0
   c.optimizer.name = 'sgd'
   c.optimizer.base_learning_rate = 0.2  # x 1024/256 = 0.8
   c.optimizer.warmup_start = 0.0125  # from 0.01
@@ -33,5 +25,5 @@ def get_config(source='digits'):
   c.optimizer.weight_decay = 1e-4
   c.optimizer.decay_bias_and_norm = True
   if source == 'digits':
-    config_lib.for_digits(c)
+    recipes.for_digits(c)
   return c

@@ -12,28 +12,16 @@ optimizer.base_learning_rate=0.6, optimizer.warmup_epochs=0,
 objective.queue_size=3840, objective.queue_start_epoch=15.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = config_lib.base()
-  c.data.source = source
+  c = recipes.imagenet('swav', source, presets.SWAV)
+  c.batch_size, c.epochs = 4096, 100
   c.data.interpolation = 'bilinear'
   c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.SWAV_STD
-  c.augment.update(presets.SWAV)
-  c.batch_size = 4096
-  c.epochs = 100
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'swav'
-  c.objective.temperature = 0.1
-  c.objective.num_prototypes = 3000
-  c.objective.sinkhorn_epsilon = 0.05
-  c.objective.sinkhorn_iterations = 3
-  c.objective.queue_size = 0
-  c.objective.queue_start_epoch = 0.0
-  c.objective.projector_hidden_size = 2048
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'larc'
   c.optimizer.base_learning_rate = 0.3  # x 4096/256 = the official 4.8
   c.optimizer.warmup_start = 0.3 / 4.8

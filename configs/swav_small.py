@@ -16,35 +16,20 @@ the prototypes for longer, or lower sinkhorn_epsilon (to 0.03): predictions grow
 uniform before the views agree, and the codes with them.
 """
 
-from contrastive_jax import config as config_lib
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='digits'):
-  c = config_lib.base()
-  c.data.source = source
-  c.data.image_size = 0  # the source's own, at most 64 pixels
+  # ImageNet's, as lightly has it for CIFAR too.
+  c = recipes.small('swav', source, presets.SWAV, cifar10=presets.IMAGENET)
+  c.batch_size, c.epochs = 512, 800
   c.data.interpolation = 'bilinear'
-  c.data.eval_crop = 1.0
-  if source == 'tfds:cifar10':
-    # ImageNet's, as lightly has it for CIFAR too.
-    c.data.mean, c.data.std = presets.IMAGENET_MEAN, presets.IMAGENET_STD
-  c.augment.update(presets.SWAV)
   c.augment.local_crops = 0
   c.augment.blur = (0.0, 0.0)
-  c.batch_size = 512
-  c.epochs = 800
-  c.encoder.name = 'resnet18'
   c.encoder.zero_init_last_scale = False
-  c.objective.name = 'swav'
-  c.objective.temperature = 0.1
   c.objective.num_prototypes = 512
-  c.objective.sinkhorn_epsilon = 0.05
-  c.objective.sinkhorn_iterations = 3
-  c.objective.queue_size = 0
-  c.objective.queue_start_epoch = 0.0
   c.objective.projector_hidden_size = 512
-  c.objective.projector_output_size = 128
   c.optimizer.name = 'adamw'
   c.optimizer.base_learning_rate = 0.002
   c.optimizer.warmup_epochs = 0.0
@@ -52,7 +37,7 @@ def get_config(source='digits'):
   c.optimizer.frozen = ('prototypes',)
   c.optimizer.frozen_epochs = 1.0
   if source == 'digits':
-    config_lib.for_digits(c)
+    recipes.for_digits(c)
     c.objective.sinkhorn_epsilon = 0.03
     c.optimizer.frozen_epochs = 30.0  # of 11 steps each
   return c

@@ -128,27 +128,6 @@ def base() -> Config:
   return c
 
 
-def for_digits(c: Config) -> None:
-  """Fits a recipe, in place, to 1,438 images of 8 pixels and to a CPU.
-
-  Ours, not published. What is left, the heads and whatever belongs to the
-  objective, is in the configs.
-
-  Args:
-    c: a whole config.
-  """
-  c.batch_size = 128
-  c.epochs = 100
-  c.encoder.width = 16
-  c.optimizer.name = 'adamw'
-  c.optimizer.base_learning_rate = 0.002
-  c.optimizer.schedule = 'cosine'
-  c.optimizer.warmup_epochs = 5.0
-  c.optimizer.warmup_start = 0.0
-  c.augment.crop_scale = (0.5, 1.0)
-  c.augment.flip = 0.0  # a mirrored digit is no digit
-
-
 def check_keys(config: Config) -> None:
   """Refuses keys that nothing reads.
 

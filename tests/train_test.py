@@ -181,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     (('objective.name', 'simclrr'), "did you mean 'simclr'"),
     (('objective.temperature', 0.0), 'temperature is 0: it must be above 0'),
     (('objective.loss_reduction', 'max'), "'mean' or 'sum', not 'max'"),
-    (('encoder.name', 'resnet51'), "'resnet51' is unknown"),
+    (('encoder.name', 'resnet51'), "no encoder 'resnet51'"),
     (('data.source', 'folder:nowhere'), 'no folder nowhere'),
     (('data.source', 'digit'), 'unknown data source'),
     (('data.mean', (0.5, 0.5, 0.5)), '3 values, the images have 1 channels'),

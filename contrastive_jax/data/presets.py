@@ -18,6 +18,11 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # solo-learn
 CIFAR10_NARROW_STD = (0.2023, 0.1994, 0.2010)  # SupContrast, MoCo, lemniscate
 CIFAR100_MEAN = (0.5071, 0.4867, 0.4408)  # SupContrast
 CIFAR100_STD = (0.2675, 0.2565, 0.2761)
+# Mean and standard deviation together.
+IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
+CIFAR10 = (CIFAR10_MEAN, CIFAR10_STD)
+CIFAR10_NARROW = (CIFAR10_MEAN, CIFAR10_NARROW_STD)
+CIFAR100 = (CIFAR100_MEAN, CIFAR100_STD)
 
 _FLIP_LAST = ('jitter', 'grayscale', 'blur', 'solarize', 'flip')
 

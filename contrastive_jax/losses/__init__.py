@@ -1,0 +1,43 @@
+"""The losses as plain functions of arrays: `losses.nt_xent(z_a, z_b, ...)`.
+
+Each of them is in a private module of its own, beside what only objectives need
+of it. `gather`, `normalize` and `queue` are modules: what losses share.
+"""
+
+from contrastive_jax.losses._barlow_twins import barlow_twins
+from contrastive_jax.losses._cosine import (
+  negative_cosine,
+  normalized_squared_error,
+)
+from contrastive_jax.losses._dcl import dcl
+from contrastive_jax.losses._dino import dino, update_centre
+from contrastive_jax.losses._info_nce import batch_info_nce, queue_info_nce
+from contrastive_jax.losses._instance import full_softmax as instance_softmax
+from contrastive_jax.losses._instance import nce as instance_nce
+from contrastive_jax.losses._nce import noise_contrastive
+from contrastive_jax.losses._nt_xent import nt_xent
+from contrastive_jax.losses._sinkhorn import sinkhorn
+from contrastive_jax.losses._supcon import supcon
+from contrastive_jax.losses._swav import swav
+from contrastive_jax.losses._vicreg import vicreg
+from contrastive_jax.losses.normalize import l2_normalize
+
+__all__ = [
+  'barlow_twins',
+  'batch_info_nce',
+  'dcl',
+  'dino',
+  'instance_nce',
+  'instance_softmax',
+  'l2_normalize',
+  'negative_cosine',
+  'noise_contrastive',
+  'normalized_squared_error',
+  'nt_xent',
+  'queue_info_nce',
+  'sinkhorn',
+  'supcon',
+  'swav',
+  'update_centre',
+  'vicreg',
+]

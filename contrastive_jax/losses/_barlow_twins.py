@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.losses import gather
+from contrastive_jax.losses import checks, gather
 
 # Added to the variance, as by the batch norm of the official code.
 _EPSILON = 1e-5
@@ -27,7 +27,7 @@ def barlow_twins(
 
   Args:
     z_a: [b, d], projections of the first view of this replica's images, not
-      normalised.
+      normalized.
     z_b: [b, d], of the second view, in the same order.
     redundancy_weight: lambda.
     axis_name: the mapped axis over whose replicas the statistics and C are
@@ -38,6 +38,20 @@ def barlow_twins(
   Returns:
     float32 scalar. d for constant embeddings; for independent views of
     decorrelated dimensions d (1 + 1/N) + lambda d (d - 1) / N on average.
+
+  Raises:
+    ValueError: the shapes differ.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z = jnp.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    >>> loss = losses.barlow_twins(z, z)  # decorrelated, and views agree
+    >>> print(f'{float(loss):.4f}')
+    0.0000
+    >>> loss = losses.barlow_twins(z, -z)  # each correlation is -1: d * 4
+    >>> print(f'{float(loss):.2f}')
+    8.00
 
   Reference:
     Zbontar et al. 2021 (arXiv 2103.03230), equation 1; official code
@@ -68,7 +82,11 @@ def barlow_twins_and_terms(
   Returns:
     The loss, and float32 scalars without gradient: invariance_term (the
     diagonal's sum) and redundancy_term (the others', without lambda).
+
+  Raises:
+    ValueError: see `barlow_twins`.
   """
+  checks.shapes('barlow_twins', z_a=(z_a, 'b d'), z_b=(z_b, 'b d'))
   u_a, u_b = _standardized(z_a, axis_name), _standardized(z_b, axis_name)
   rows, d = u_a.shape
   correlation = gather.mean(

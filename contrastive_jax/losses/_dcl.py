@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.losses import _nt_xent as nt_xent
+from contrastive_jax.losses import checks
 from contrastive_jax.losses.gather import all_rows_alike
 
 
@@ -22,7 +23,7 @@ def dcl(
 
     l(i, j) = -w_n u_i.u_j / T + log sum_{k != i, j} exp(u_i.u_k / T)
 
-  averaged over all 2N anchors i. Embeddings are normalised here. The sum runs
+  averaged over all 2N anchors i. Embeddings are normalized here. The sum runs
   over the 2N-2 negatives; without the positive in it the gradient does not
   fade when the positive is near. The weights average 1,
 
@@ -44,7 +45,16 @@ def dcl(
     float32 scalar. ln(2(N-1)) when all embeddings are alike.
 
   Raises:
-    ValueError: a batch of one image has no negatives.
+    ValueError: a batch of one image has no negatives; or the shapes differ, or
+      the temperature or sigma is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z = jnp.ones((4, 8))  # all alike: ln(2 * (4 - 1))
+    >>> loss = losses.dcl(z, z, temperature=0.1)
+    >>> print(f'{float(loss):.4f}')
+    1.7918
 
   Reference:
     Yeh et al. 2021 (arXiv 2110.06848), equation 6; there is no official
@@ -88,6 +98,8 @@ def dcl_and_statistics(
   Raises:
     ValueError: see `dcl`.
   """
+  checks.shapes('dcl', z_a=(z_a, 'b d'), z_b=(z_b, 'b d'))
+  checks.positive('dcl', temperature=temperature, weight_sigma=weight_sigma)
   rows = len(z_a)
   batch = rows * (jax.lax.axis_size(axis_name) if axis_name else 1)
   if batch < 2:

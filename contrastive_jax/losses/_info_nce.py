@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.losses import checks
 from contrastive_jax.losses.gather import all_rows, first_row
 from contrastive_jax.losses.normalize import l2_normalize
 
@@ -17,7 +18,7 @@ def queue_info_nce(
   """Returns MoCo's loss, of queries against their keys and a queue, and more.
 
   With u = q/||q||, v = k/||k|| and the queue's rows n_1..n_K as they are (unit
-  vectors, for they were normalised before they came in):
+  vectors, for they were normalized before they came in):
 
     l_i = -log [ exp(u_i.v_i / T) / (exp(u_i.v_i/T) + sum_j exp(u_i.n_j/T)) ]
 
@@ -39,10 +40,29 @@ def queue_info_nce(
     softmax over the K + 1), positive_similarity and hardest_negative_similarity
     (cosines).
 
+  Raises:
+    ValueError: shapes do not fit, or the temperature is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z = jnp.ones((4, 8))
+    >>> queue = losses.l2_normalize(jnp.ones((15, 8)))  # all alike: ln(15 + 1)
+    >>> loss, _ = losses.queue_info_nce(z, z, queue, temperature=0.1)
+    >>> print(f'{float(loss):.4f}')
+    2.7726
+
   Reference:
     He et al. 2020 (arXiv 1911.05722), equation 1 and algorithm 1, which
     facebookresearch/moco, moco/builder.py, follows.
   """
+  checks.shapes(
+    'queue_info_nce',
+    queries=(queries, 'b d'),
+    keys=(keys, 'b d'),
+    queue=(queue, 'K d'),
+  )
+  checks.positive('queue_info_nce', temperature=temperature)
   u, v = l2_normalize(queries), l2_normalize(keys)
   positive = jnp.sum(u * v, axis=-1, keepdims=True)
   similarity = jnp.concatenate([positive, _products(u, queue)], axis=-1)
@@ -65,7 +85,7 @@ def batch_info_nce(
     l_i = -log [ exp(u_i.v_i / T) / sum_j exp(u_i.v_j / T) ]
 
   averaged over the rows i. MoCo v3: rows are queries, columns the keys, without
-  gradient; its loss is 2T times this. NNCLR: rows are nearest neighbours,
+  gradient; its loss is 2T times this. NNCLR: rows are nearest neighbors,
   without gradient, columns the predictions. Negatives are of the other view
   only, so nothing is masked.
 
@@ -82,11 +102,24 @@ def batch_info_nce(
     float32 scalar: ln B when all embeddings are alike; and the statistics that
     `queue_info_nce` returns, over B columns.
 
+  Raises:
+    ValueError: the shapes differ, or the temperature is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z = jnp.ones((4, 8))  # all alike: ln 4
+    >>> loss, _ = losses.batch_info_nce(z, z, temperature=0.1)
+    >>> print(f'{float(loss):.4f}')
+    1.3863
+
   Reference:
     Chen et al. 2021 (MoCo v3, arXiv 2104.02057), algorithm 1;
     facebookresearch/moco-v3, moco/builder.py. Dwibedi et al. 2021 (NNCLR,
     2104.14548), equation 2; it has no official code.
   """
+  checks.shapes('batch_info_nce', rows=(rows, 'b d'), columns=(columns, 'b d'))
+  checks.positive('batch_info_nce', temperature=temperature)
   u, v = l2_normalize(rows), l2_normalize(columns)
   similarity = _products(u, all_rows(v, axis_name))
   index = first_row(len(rows), axis_name) + jnp.arange(len(rows))

@@ -1,5 +1,7 @@
 """Instance discrimination: each image is a class, a bank's row its weight.
 
+`losses` has the two losses as `instance_softmax` and `instance_nce`.
+
 The bank [N, d] has one row for each image of the training set, and no gradient.
 Each replica holds all of it, so that only its update needs other replicas.
 """
@@ -10,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.losses import checks
 from contrastive_jax.losses._nt_xent import means
 from contrastive_jax.losses.gather import all_rows_alike, mean
 from contrastive_jax.losses.normalize import l2_normalize
@@ -47,10 +50,26 @@ def full_softmax(
     (nats, of the softmax), positive_similarity and hardest_negative_similarity
     (cosines, up to the norm of rows that have not been updated yet).
 
+  Raises:
+    ValueError: shapes do not fit, or the temperature is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z, ids = jnp.ones((4, 8)), jnp.arange(4)
+    >>> bank = losses.l2_normalize(jnp.ones((6, 8)))  # all alike: ln 6
+    >>> loss, _ = losses.instance_softmax(z, ids, bank, temperature=0.1)
+    >>> print(f'{float(loss):.4f}')
+    1.7918
+
   Reference:
     Wu et al. 2018 (arXiv 1805.01978), equation 2; zhirongw/lemniscate.pytorch,
     lib/LinearAverage.py (nce-k 0).
   """
+  checks.shapes(
+    'instance_softmax', z=(z, 'b d'), ids=(ids, 'b'), bank=(bank, 'N d')
+  )
+  checks.positive('instance_softmax', temperature=temperature)
   u, bank = l2_normalize(z), jax.lax.stop_gradient(bank)
   size = min(_BLOCK_ROWS, len(bank))
   block_fn = functools.partial(_bank_block, bank, u, ids, temperature, size)
@@ -151,10 +170,34 @@ def nce(
     whose own row is nearer than all noise), positive_similarity and
     hardest_negative_similarity (of the noise that is not the own row).
 
+  Raises:
+    ValueError: shapes do not fit, or the temperature is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z, ids = jnp.ones((4, 8)), jnp.arange(4)
+    >>> bank = losses.l2_normalize(jnp.ones((10, 8)))
+    >>> noise = jnp.full((4, 5), 9)  # all alike: ln(1 + 5) + 5 ln(6 / 5)
+    >>> loss, log_z, _ = losses.instance_nce(
+    ...   z, ids, noise, bank, jnp.array(-jnp.inf), temperature=0.1
+    ... )
+    >>> print(f'{float(loss):.4f}')
+    2.7034
+
   Reference:
     Wu et al. 2018 (arXiv 1805.01978), section 3.2; lemniscate.pytorch,
     lib/NCEAverage.py and NCECriterion.py, whose epsilon this is.
   """
+  checks.shapes(
+    'instance_nce',
+    z=(z, 'b d'),
+    ids=(ids, 'b'),
+    noise=(noise, 'b K'),
+    bank=(bank, 'N d'),
+    log_z=(log_z, ''),
+  )
+  checks.positive('instance_nce', temperature=temperature)
   u, bank = l2_normalize(z), jax.lax.stop_gradient(bank)
   slots = jnp.concatenate([ids[:, None], noise], axis=1)
   similarity = jax.lax.map(

@@ -1,9 +1,11 @@
-"""Noise-contrastive estimation of a model that need not be normalised."""
+"""Noise-contrastive estimation of a model that need not be normalized."""
 
 import math
 
 import jax
 import jax.numpy as jnp
+
+from contrastive_jax.losses import checks
 
 
 def noise_contrastive(
@@ -20,40 +22,45 @@ def noise_contrastive(
 
     L = - mean_data ln h(x) - nu mean_noise ln(1 - h(y))
 
-  The model's log density may have the negative logarithm of its normaliser as
+  The model's log density may have the negative logarithm of its normalizer as
   a parameter: it is learned like the others.
 
   Args:
     log_model_data: [n], ln p_model of the data.
-    log_noise_data: [n], ln p_noise of the data, normalised.
+    log_noise_data: [n], ln p_noise of the data, normalized.
     log_model_noise: [m], ln p_model of the noise.
     log_noise_noise: [m], ln p_noise of the noise.
     noise_ratio: nu, noise samples for each of the data: m / n. The larger, the
       nearer to maximum likelihood.
 
   Returns:
-    float32 scalar, to be minimised: ln(1 + nu) + nu ln(1 + 1/nu) where the
+    float32 scalar, to be minimized: ln(1 + nu) + nu ln(1 + 1/nu) where the
     model is the noise's density.
 
   Raises:
     ValueError: the noise ratio is not positive, or the two log densities are
       not of the same samples.
 
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> data, noise = jnp.zeros(3), jnp.zeros(6)  # the densities agree
+    >>> loss = losses.noise_contrastive(data, data, noise, noise, 2)
+    >>> print(f'{float(loss):.4f}')  # ln 3 + 2 ln(3 / 2)
+    1.9095
+
   Reference:
     Gutmann & Hyvarinen 2010 (AISTATS), section 2; 2012 (JMLR 13), section 2,
     for nu other than 1.
   """
-  if not noise_ratio > 0:
-    raise ValueError(f'noise_ratio is {noise_ratio}, not positive')
-  for model, noise, name in (
-    (log_model_data, log_noise_data, 'data'),
-    (log_model_noise, log_noise_noise, 'noise'),
-  ):
-    if model.shape != noise.shape:
-      raise ValueError(
-        f'log densities of the {name} have shape {model.shape} under the '
-        f'model, but {noise.shape} under the noise'
-      )
+  checks.shapes(
+    'noise_contrastive',
+    log_model_data=(log_model_data, 'n'),
+    log_noise_data=(log_noise_data, 'n'),
+    log_model_noise=(log_model_noise, 'm'),
+    log_noise_noise=(log_noise_noise, 'm'),
+  )
+  checks.positive('noise_contrastive', noise_ratio=noise_ratio)
   log_ratio = math.log(noise_ratio)
   data = (log_model_data - log_noise_data).astype(jnp.float32) - log_ratio
   noise = (log_model_noise - log_noise_noise).astype(jnp.float32) - log_ratio

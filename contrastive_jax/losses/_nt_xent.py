@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.losses import checks
 from contrastive_jax.losses.gather import all_rows, first_row
 from contrastive_jax.losses.normalize import l2_normalize
 
@@ -22,14 +23,14 @@ def nt_xent(
   temperature: float,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """Returns the normalised, temperature-scaled cross entropy.
+  """Returns the normalized, temperature-scaled cross entropy.
 
   With u = z/||z|| and all 2N embeddings u_1..u_2N of N images, image k's two
   views being a positive pair (i, j):
 
     l(i, j) = -log [ exp(u_i.u_j / T) / sum_{k != i} exp(u_i.u_k / T) ]
 
-  averaged over all 2N anchors i. Embeddings are normalised here. The sum runs
+  averaged over all 2N anchors i. Embeddings are normalized here. The sum runs
   over 2N-1 others: the positive and 2N-2 negatives.
 
   Args:
@@ -43,6 +44,17 @@ def nt_xent(
 
   Returns:
     float32 scalar. ln(2N-1) when all embeddings are alike.
+
+  Raises:
+    ValueError: the shapes differ, or the temperature is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z = jnp.ones((4, 8))  # all alike: ln(2 * 4 - 1)
+    >>> loss = losses.nt_xent(z, z, temperature=0.1)
+    >>> print(f'{float(loss):.4f}')
+    1.9459
 
   Reference:
     Chen et al. 2020 (arXiv 2002.05709), equation 1 and algorithm 1. The
@@ -75,7 +87,12 @@ def nt_xent_and_statistics(
     contrastive_accuracy (share of anchors whose positive is the nearest of all
     others), entropy (nats, of the softmax over the others),
     positive_similarity and hardest_negative_similarity (cosines).
+
+  Raises:
+    ValueError: see `nt_xent`.
   """
+  checks.shapes('nt_xent', z_a=(z_a, 'b d'), z_b=(z_b, 'b d'))
+  checks.positive('nt_xent', temperature=temperature)
   terms = pair_terms(z_a, z_b, temperature=temperature, axis_name=axis_name)
   loss = jnp.mean(terms.pop('log_normalizer') - terms.pop('positive_logit'))
   return loss, means(terms)

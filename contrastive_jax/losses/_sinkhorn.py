@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.losses import checks
+
 
 def sinkhorn(
   scores: jax.Array,
@@ -19,7 +21,7 @@ def sinkhorn(
     Q_nk <- Q_nk / sum_n Q_nk     each prototype gets the same total
     Q_nk <- Q_nk / sum_k Q_nk     each sample's code sums to 1
 
-  towards the code that maximises sum Q s + epsilon entropy(Q) among those with
+  toward the code that maximizes sum Q s + epsilon entropy(Q) among those with
   equal totals. Sums over samples are over all replicas' rows and the queue's.
   All of it is in the logarithm, in float32 and without a gradient: no score
   overflows.
@@ -37,11 +39,27 @@ def sinkhorn(
   Returns:
     float32 [b, K]; every row sums to 1. Constant scores give 1/K everywhere.
 
+  Raises:
+    ValueError: shapes do not fit, or epsilon is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> scores = jnp.array([[0.9, 0.1], [0.9, 0.1]])  # both like the first
+    >>> codes = losses.sinkhorn(scores, epsilon=0.05)
+    >>> print(f'{float(codes[0, 0]):.4f} {float(codes[0, 1]):.4f}')
+    0.5000 0.5000
+
   Reference:
     Caron et al. 2020 (SwAV, arXiv 2006.09882), section 3.1 and appendix A;
     swav main_swav.py, distributed_sinkhorn, whose factors 1/K and B cancel.
     Cuturi 2013 (arXiv 1306.0895).
   """
+  arrays = {'scores': (scores, 'b K')}
+  if queue_scores is not None:
+    arrays['queue_scores'] = (queue_scores, 'q K')
+  checks.shapes('sinkhorn', **arrays)
+  checks.positive('sinkhorn', epsilon=epsilon)
   log_q = jax.lax.stop_gradient(scores).astype(jnp.float32) / epsilon
   log_queue = None
   if queue_scores is not None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.losses import _nt_xent as nt_xent
+from contrastive_jax.losses import checks
 from contrastive_jax.losses.gather import all_rows, first_row
 from contrastive_jax.losses.normalize import l2_normalize
 
@@ -28,7 +29,7 @@ def supcon(
             log [ exp(u_i.u_p / T) / sum_{k != i} exp(u_i.u_k / T) ]
 
   averaged over all VN anchors i; an anchor without positives (possible with one
-  view only) counts with 0. Embeddings are normalised here. The denominator has
+  view only) counts with 0. Embeddings are normalized here. The denominator has
   all others, positives too, so that a class drawn to one point does not bring
   the loss to 0: it stays above (T / T_base) times the mean of ln |P(i)|.
 
@@ -51,7 +52,18 @@ def supcon(
     whatever the labels, if every anchor has a positive.
 
   Raises:
-    ValueError: one view of one image has no others.
+    ValueError: one view of one image has no others; or shapes do not fit, or a
+      temperature is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z, labels = jnp.ones((4, 8)), jnp.array([0, 0, 1, 1])
+    >>> loss = losses.supcon(  # all alike: ln(2 * 4 - 1)
+    ...   [z, z], labels, temperature=0.1, base_temperature=0.1
+    ... )
+    >>> print(f'{float(loss):.4f}')
+    1.9459
 
   Reference:
     Khosla et al. 2020 (arXiv 2004.11362), equation 2, L_out; HobbitLong/
@@ -94,6 +106,14 @@ def supcon_and_statistics(
   Raises:
     ValueError: see `supcon`.
   """
+  checks.length('supcon', 'views', views, least=1)
+  arrays = checks.each('views', views, 'b d')
+  if labels is not None:
+    arrays['labels'] = (labels, 'b')
+  checks.shapes('supcon', **arrays)
+  checks.positive(
+    'supcon', temperature=temperature, base_temperature=base_temperature
+  )
   units = [l2_normalize(z) for z in views]
   columns = jnp.concatenate([all_rows(u, axis_name) for u in units])
   if len(columns) < 2:

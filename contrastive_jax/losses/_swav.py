@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.losses import gather
+from contrastive_jax.losses import checks, gather
 from contrastive_jax.losses._sinkhorn import sinkhorn
 
 
@@ -28,7 +28,7 @@ def swav(
     mean over i in {0, 1}, v != i and samples n of
       -sum_k q_i[n, k] log softmax(s_v[n] / T)[k]
 
-  The codes carry no gradient. Nothing is normalised here: scores are cosines.
+  The codes carry no gradient. Nothing is normalized here: scores are cosines.
 
   Args:
     scores: of V >= 2 crops, [b, K] each, of embeddings with prototypes; the
@@ -47,11 +47,30 @@ def swav(
   Returns:
     float32 scalar. ln K for constant scores.
 
+  Raises:
+    ValueError: shapes do not fit, there are fewer than two crops or not two
+      queues, or the temperature or epsilon is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> scores = [jnp.zeros((4, 5))] * 3  # constant: ln 5
+    >>> loss = losses.swav(scores, temperature=0.1)
+    >>> print(f'{float(loss):.4f}')
+    1.6094
+
   Reference:
     Caron et al. 2020 (arXiv 2006.09882), equations 1 and 2, and section 3.2
     (multi-crop); swav main_swav.py. The paper's equation 1 adds the two terms
     where the code, as here, takes their mean.
   """
+  checks.length('swav', 'scores', scores, least=2)
+  arrays = checks.each('scores', scores, 'b K')
+  if queue_scores is not None:
+    checks.length('swav', 'queue_scores', queue_scores, least=2, most=2)
+    arrays |= checks.each('queue_scores', queue_scores, 'q K')
+  checks.shapes('swav', **arrays)
+  checks.positive('swav', temperature=temperature, epsilon=epsilon)
   codes = []
   for i in range(2):
     options: Any = dict(

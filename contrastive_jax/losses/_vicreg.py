@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.losses import gather
+from contrastive_jax.losses import checks, gather
 
 # What the two views' variance terms are multiplied by before they are added.
 _VARIANCE_FACTORS = {'code': 0.5, 'paper': 1.0}
@@ -34,7 +34,7 @@ def vicreg(
     covariance  c(z_a) + c(z_b),      c(z) = sum_{i != j} Cov(z)_ij^2 / d
 
   where f is 1/2 in the official code and 1 in the paper. Embeddings are not
-  normalised, neither here nor before.
+  normalized, neither here nor before.
 
   Args:
     z_a: [b, d], projections of the first view of this replica's images.
@@ -52,7 +52,15 @@ def vicreg(
     float32 scalar. `chance_value` for constant embeddings.
 
   Raises:
-    ValueError: another variance_form, or a global batch of one image.
+    ValueError: another variance_form, a global batch of one image, or shapes
+      that differ.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> z = jnp.ones((4, 8))  # constant: only the variance counts, 25 * 0.99
+    >>> print(f'{float(losses.vicreg(z, z)):.2f}')
+    24.75
 
   Reference:
     Bardes et al. 2021 (arXiv 2105.04906), equations 1 to 6; official code
@@ -99,6 +107,7 @@ def vicreg_and_terms(
   Raises:
     ValueError: see `vicreg`.
   """
+  checks.shapes('vicreg', z_a=(z_a, 'b d'), z_b=(z_b, 'b d'))
   factor = _variance_factor(variance_form)
   z_a, z_b = z_a.astype(jnp.float32), z_b.astype(jnp.float32)
   d = z_a.shape[-1]

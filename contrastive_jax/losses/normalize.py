@@ -15,6 +15,13 @@ def l2_normalize(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
   Returns:
     float32 [..., d].
 
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from contrastive_jax import losses
+    >>> u = losses.l2_normalize(jnp.array([3.0, 4.0]))
+    >>> print(f'{float(u[0]):.4f} {float(u[1]):.4f}')
+    0.6000 0.8000
+
   Reference:
     BYOL's official code, utils/helpers.py, puts the same floor inside the
     root.

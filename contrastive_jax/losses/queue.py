@@ -63,7 +63,7 @@ def nearest(
 
   Args:
     queue: [K, d], unit vectors.
-    embeddings: [b, d], normalised here.
+    embeddings: [b, d], normalized here.
 
   Returns:
     int32 [b], the row's number: the first one where several are as near; and

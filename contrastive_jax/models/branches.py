@@ -1,7 +1,7 @@
 """An encoder and the heads behind it, run over views of the same images."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -31,6 +31,20 @@ def init_branch(
     params[name] = variables['params']
     batch_stats[name] = variables.get('batch_stats', {})
   return params, batch_stats
+
+
+def init_fn(modules: Mapping[str, nn.Module]) -> Callable[..., Any]:
+  """Returns the `init` of an objective whose state is batch statistics alone.
+
+  Args:
+    modules: as for `init_branch`.
+  """
+
+  def init(rng, batch):
+    params, batch_stats = init_branch(rng, modules, batch['views'][0])
+    return params, {'batch_stats': batch_stats}
+
+  return init
 
 
 def run_branch(

@@ -1,9 +1,11 @@
 """Objectives, one module each, found by name: `config.objective.name`.
 
 A module has `Fields`, a frozen dataclass of its part of the config with
-defaults and ranges (see `field`), and `make(fields, run, encoder) ->
-Objective`. Adding an objective is adding a file; nothing here or in the loop
-knows their names. `package.module:function` is one outside of this package.
+defaults and ranges (see `field`), `CAUSES` (of `Objective.causes`), and
+`make(fields, run, encoder) -> Objective`, which raises ValueError where the
+fields and the run do not fit together. Adding an objective is adding a file;
+nothing here or in the loop knows their names. `package.module:function` is one
+outside of this package.
 """
 
 import dataclasses

@@ -51,19 +51,10 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   is 1/R of it on R GPUs, which LARS hides in the weights and not in the biases
   and norms: their rate is `optimizer.bias_and_norm_rate`.
 
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective. Its chance value is the projector's output size, times
-    loss_scale: of constant embeddings exactly, of views that have nothing to do
-    with each other nearly. Random weights start above it, for many of their
-    dimensions tell the same.
-
-  Raises:
-    ValueError: the config's values make no sense.
+  Its chance value is the projector's output size, times loss_scale: of
+  constant embeddings exactly, of views that have nothing to do with each
+  other nearly. Random weights start above it, for many of their dimensions
+  tell the same.
   """
   check_views('Barlow Twins', run, 2)
   projector = heads.MLP(
@@ -73,10 +64,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}
-
-  def init(rng, batch):
-    params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
-    return params, {'batch_stats': batch_stats}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
@@ -95,7 +82,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return c.loss_scale * value, (model_state, metrics, tuple(embeddings))
 
   return Objective(
-    init=init,
+    init=branches.init_fn(modules),
     loss=loss,
     chance=lambda batch_size: float(c.loss_scale * c.projector_output_size),
     causes=CAUSES,

@@ -67,17 +67,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   network only, all of one pass, and predict both targets. The loss is twice
   the mean over pairs of a prediction and another view's target, which without
   local crops is the official sum of the two directions.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
   """
   check_views('BYOL', run, 2, local_crops=True)
   # The official hidden layers have a bias too, which the norm behind them

@@ -71,19 +71,7 @@ CAUSES = {
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns DINO as `config.objective` has it.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
-  """
+  """Returns DINO as `config.objective` has it."""
   check_views('DINO', run, 2, local_crops=True)
   hidden_sizes = [c.projector_hidden_size] * (c.projector_layers - 1)
   modules = {

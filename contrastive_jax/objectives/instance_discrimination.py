@@ -57,19 +57,7 @@ CAUSES = {
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns instance discrimination as `config.objective` has it.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes; the bank has run.num_examples rows.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
-  """
+  """Returns instance discrimination as `config.objective` has it."""
   check_views('instance discrimination', run, 1)
   size, dimensions = run.num_examples, c.projector_output_size
   projector = heads.MLP(

@@ -62,19 +62,7 @@ CAUSES = {
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns MoCo as `config.objective` has it.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
-  """
+  """Returns MoCo as `config.objective` has it."""
   check_views('MoCo', run, 2)
   num_directions = 2 if c.symmetric else 1
   queue_lib.check_size(c.queue_size, num_directions * run.batch_size)

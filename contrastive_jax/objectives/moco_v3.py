@@ -51,19 +51,7 @@ CAUSES = {
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns MoCo v3 as `config.objective` has it.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
-  """
+  """Returns MoCo v3 as `config.objective` has it."""
   check_views('MoCo v3', run, 2)
   head: Any = dict(norm_group=encoder.norm_group, dtype=encoder.dtype)
   projector = heads.MLP(

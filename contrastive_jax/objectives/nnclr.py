@@ -57,19 +57,7 @@ _NO_IMAGE = -2
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns NNCLR as `config.objective` has it.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
-  """
+  """Returns NNCLR as `config.objective` has it."""
   check_views('NNCLR', run, 2)
   queue_lib.check_size(c.queue_size, run.batch_size)
   head: Any = dict(norm_group=encoder.norm_group, dtype=encoder.dtype)

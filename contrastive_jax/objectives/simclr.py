@@ -63,17 +63,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   Local crops (`augment.local_crops`) are ours, after SwAV's: the loss is the
   mean over all pairs of a global view and another view, and without local
   crops that of the one pair there is. What is logged is of that pair.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
   """
   check_views('SimCLR', run, 2, local_crops=True)
   decoupled = c.variant != 'nt_xent'
@@ -94,10 +83,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   )
 
   modules = {'encoder': encoder.module, 'projector': projector}
-
-  def init(rng, batch):
-    params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
-    return params, {'batch_stats': batch_stats}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
@@ -133,7 +118,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return scale * math.log(others)
 
   return Objective(
-    init=init,
+    init=branches.init_fn(modules),
     loss=loss,
     chance=chance,
     causes=CAUSES,

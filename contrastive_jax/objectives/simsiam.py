@@ -56,17 +56,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
 
   The predictor's learning rate does not decay in the official recipe: that is
   `optimizer.constant_rate`.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
   """
   check_views('SimSiam', run, 2)
   head: Any = dict(
@@ -89,10 +78,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     'predictor': predictor,
   }
 
-  def init(rng, batch):
-    params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
-    return params, {'batch_stats': batch_stats}
-
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
     batch_stats = model_state['batch_stats']
@@ -114,7 +99,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return value, ({'batch_stats': batch_stats}, {}, tuple(projections))
 
   return Objective(
-    init=init,
+    init=branches.init_fn(modules),
     loss=loss,
     # Directions that have nothing to do with each other.
     chance=lambda batch_size: 0.0,

@@ -55,19 +55,7 @@ _LEAST_CLASSES_FOR_RANK = 8
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns SupCon as `config.objective` has it.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense, or there are no labels.
-  """
+  """Returns SupCon as `config.objective` has it."""
   num_classes = check_labels('supcon', run)
   num_views = run.global_views + run.local_crops
   hidden_size = c.projector_hidden_size or encoder.features
@@ -79,10 +67,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}
-
-  def init(rng, batch):
-    params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
-    return params, {'batch_stats': batch_stats}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
@@ -127,7 +111,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return scale * math.log(num_views * batch_size - 1)
 
   return Objective(
-    init=init,
+    init=branches.init_fn(modules),
     loss=loss,
     chance=chance,
     causes=causes,

@@ -38,19 +38,7 @@ CAUSES = {
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns the supervised baseline.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense, or there are no labels.
-  """
+  """Returns the supervised baseline."""
   num_classes = check_labels('supervised', run)
   classifier = heads.MLP(
     sizes=[num_classes],
@@ -59,10 +47,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'classifier': classifier}
-
-  def init(rng, batch):
-    params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
-    return params, {'batch_stats': batch_stats}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
@@ -85,7 +69,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return value, ({'batch_stats': batch_stats}, metrics, watched)
 
   return Objective(
-    init=init,
+    init=branches.init_fn(modules),
     loss=loss,
     chance=lambda batch_size: math.log(num_classes),
     causes=CAUSES,

@@ -59,19 +59,7 @@ CAUSES = {
 
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
-  """Returns SwAV as `config.objective` has it.
-
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective.
-
-  Raises:
-    ValueError: the config's values make no sense.
-  """
+  """Returns SwAV as `config.objective` has it."""
   check_views('SwAV', run, 2, local_crops=True)
   if c.queue_size:
     queue_lib.check_size(c.queue_size, run.batch_size)

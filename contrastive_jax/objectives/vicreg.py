@@ -57,17 +57,7 @@ _KERNEL_INIT = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns VICReg as `config.objective` has it.
 
-  Args:
-    c: the config's `objective`.
-    run: sizes.
-    encoder: what is trained.
-
-  Returns:
-    The objective. Its chance value is the loss of an encoder that has collapsed
-    to a point.
-
-  Raises:
-    ValueError: the config's values make no sense.
+  Its chance value is the loss of an encoder that has collapsed to a point.
   """
   check_views('VICReg', run, 2)
   chance = chance_value(
@@ -83,10 +73,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}
-
-  def init(rng, batch):
-    params, batch_stats = branches.init_branch(rng, modules, batch['views'][0])
-    return params, {'batch_stats': batch_stats}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del rng, step
@@ -112,7 +98,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return value, (model_state, metrics, tuple(embeddings))
 
   return Objective(
-    init=init,
+    init=branches.init_fn(modules),
     loss=loss,
     chance=lambda batch_size: chance,
     causes=CAUSES,

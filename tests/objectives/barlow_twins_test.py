@@ -59,9 +59,12 @@ def test_projector():
 @pytest.mark.parametrize(
   'changes, sentence',
   [
-    ({'objective.redundancy_weight': -1.0}, 'redundancy_weight is -1.0'),
-    ({'objective.loss_scale': 0.0}, 'loss_scale is 0.0'),
-    ({'augment.local_crops': 2, 'augment.local_size': 5}, '2 local crops'),
+    (
+      {'objective.redundancy_weight': -1.0},
+      'redundancy_weight is -1: it must be at least 0',
+    ),
+    ({'objective.loss_scale': 0.0}, 'loss_scale is 0: it must be above 0'),
+    ({'augment.local_crops': 2, 'augment.local_size': 5}, 'local_crops is 2'),
   ],
 )
 def test_what_makes_no_sense_is_refused(changes, sentence):

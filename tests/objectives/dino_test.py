@@ -205,8 +205,14 @@ def test_initial_values_of_the_head():
   'changes, sentence',
   [
     (dict(temperature=0.0), 'objective.temperature is 0: it must be above 0'),
-    (dict(teacher_temperature=-0.1), 'teacher_temperature is -0.1, not'),
-    (dict(tau=1.5), 'objective.tau is 1.5, not in'),
+    (
+      dict(teacher_temperature=-0.1),
+      'teacher_temperature is -0.1: it must be above 0',
+    ),
+    (
+      dict(tau=1.5),
+      'objective.tau is 1.5: it must be at least 0 and at most 1',
+    ),
     (dict(num_prototypes=1), 'num_prototypes is 1: it must be at least 2'),
     (dict(projector_layers=0), 'objective.projector_layers is 0'),
   ],

@@ -108,9 +108,12 @@ def test_the_proximal_term_is_the_distance_from_the_bank():
 @pytest.mark.parametrize(
   'changes, sentence',
   [
-    ({'augment.blur': (0, 0), 'augment.solarize': (0, 0)}, 'takes 1 global view '),
+    (
+      {'augment.blur': (0, 0), 'augment.solarize': (0, 0)},
+      'takes 1 global view ',
+    ),
     ({'objective.negatives': -1}, 'negatives is -1'),
-    ({'objective.bank_momentum': 1.0}, 'not in'),
+    ({'objective.bank_momentum': 1.0}, 'at least 0 and below 1'),
   ],
 )
 def test_what_makes_no_sense_is_refused(changes, sentence):

@@ -131,9 +131,15 @@ def test_chance_is_of_the_batch(stepped):
       {'objective.queue_size': 40},
       'queue_size is 40, not a multiple of the 16',
     ),
-    ({'augment.blur': (0.0,), 'augment.solarize': (0.0,)}, '2 views, not 1'),
-    ({'augment.local_crops': 2, 'augment.local_size': 4}, 'and 2 local crops'),
-    ({'objective.temperature': 0.0}, 'objective.temperature is 0.0'),
+    (
+      {'augment.blur': (0.0,), 'augment.solarize': (0.0,)},
+      'takes 2 global views .* is for 1 ',
+    ),
+    ({'augment.local_crops': 2, 'augment.local_size': 4}, 'local_crops is 2'),
+    (
+      {'objective.temperature': 0.0},
+      'objective.temperature is 0: it must be above 0',
+    ),
   ],
 )
 def test_what_makes_no_sense_is_refused(changes, sentence):

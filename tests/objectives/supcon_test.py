@@ -84,7 +84,9 @@ def test_normalized_features_make_their_length_of_no_account():
 def test_without_labels_it_is_refused():
   job = make()
   run = job.run._replace(num_classes=None)
-  with pytest.raises(ValueError, match='supcon needs labels; the data has none'):
+  with pytest.raises(
+    ValueError, match='supcon needs labels; the data has none'
+  ):
     objectives.make(job.config, run)
 
 

@@ -205,7 +205,10 @@ def test_a_queue_of_eight_devices_is_that_of_one():
   [
     (dict(temperature=0.0), 'objective.temperature is 0: it must be above 0'),
     (dict(sinkhorn_epsilon=0.0), 'sinkhorn_epsilon is 0: it must be above 0'),
-    (dict(sinkhorn_iterations=-1), 'sinkhorn_iterations is -1: it must be at least 0'),
+    (
+      dict(sinkhorn_iterations=-1),
+      'sinkhorn_iterations is -1: it must be at least 0',
+    ),
     (dict(num_prototypes=1), 'num_prototypes is 1: it must be at least 2'),
     (dict(queue_size=12), 'queue_size is 12, not a multiple of the 8 rows'),
   ],

@@ -76,7 +76,10 @@ def test_images_without_difference_are_at_chance():
   'changes, sentence',
   [
     ({'objective.variance_form': 'half'}, "not 'half'"),
-    ({'objective.variance_weight': -1.0}, 'variance_weight is -1.0'),
+    (
+      {'objective.variance_weight': -1.0},
+      'variance_weight is -1: it must be at least 0',
+    ),
     ({'objective.projector_layers': 0}, 'projector_layers is 0'),
   ],
 )

@@ -1,0 +1,106 @@
+"""What the configs of `configs/` start from: a config states what differs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from contrastive_jax import config as config_lib
+from contrastive_jax import objectives
+from contrastive_jax.config import Config
+from contrastive_jax.data import presets
+
+
+def start(objective: str, source: str) -> Config:
+  """Returns the defaults, with those of an objective.
+
+  Args:
+    objective: its name, or `package.module:function` of your own.
+    source: of the data.
+  """
+  c = config_lib.base()
+  c.data.source = source
+  c.objective.name = objective
+  c.objective.update(objectives.default_fields(objective))
+  return c
+
+
+def imagenet(objective: str, source: str, augment: Mapping[str, Any]) -> Config:
+  """Returns the start of a recipe for ImageNet: ResNet-50, 224 pixels.
+
+  Args:
+    objective: its name.
+    source: of the data.
+    augment: of `presets`.
+  """
+  c = start(objective, source)
+  c.data.mean, c.data.std = presets.IMAGENET
+  c.augment.update(augment)
+  return c
+
+
+def small(
+  objective: str,
+  source: str,
+  augment: Mapping[str, Any],
+  cifar10: tuple[Any, Any] = ((), ()),
+) -> Config:
+  """Returns the start of a recipe for images up to 64 pixels: ResNet-18.
+
+  Args:
+    objective: its name.
+    source: of the data.
+    augment: of `presets`.
+    cifar10: mean and standard deviation, if the source is CIFAR-10.
+  """
+  c = start(objective, source)
+  c.data.image_size = 0  # the source's own, at most 64 pixels
+  c.data.eval_crop = 1.0
+  if source == 'tfds:cifar10':
+    c.data.mean, c.data.std = cifar10
+  c.augment.update(augment)
+  c.encoder.name = 'resnet18'
+  return c
+
+
+def solo_learn(
+  objective: str, source: str, augment: Mapping[str, Any] | None = None
+) -> Config:
+  """Returns the start of solo-learn's recipes for CIFAR-10: 1,000 epochs.
+
+  solo-learn's LARS has the trust coefficient 0.02 and never multiplies the
+  learning rate by more than 1. Ours has no such bound, and the usual 0.001.
+
+  Args:
+    objective: its name.
+    source: of the data.
+    augment: of `presets`; None: the asymmetric one.
+  """
+  c = small(
+    objective,
+    source,
+    presets.SOLO_ASYMMETRIC if augment is None else augment,
+    presets.CIFAR10,
+  )
+  c.batch_size, c.epochs = 256, 1000
+  c.optimizer.learning_rate_inside_momentum = False
+  return c
+
+
+def for_digits(c: Config) -> None:
+  """Fits a recipe, in place, to 1,438 images of 8 pixels and to a CPU.
+
+  Ours, not published. What is left, the heads and whatever belongs to the
+  objective, is in the configs.
+
+  Args:
+    c: a whole config.
+  """
+  c.batch_size = 128
+  c.epochs = 100
+  c.encoder.width = 16
+  c.optimizer.name = 'adamw'
+  c.optimizer.base_learning_rate = 0.002
+  c.optimizer.schedule = 'cosine'
+  c.optimizer.warmup_epochs = 5.0
+  c.optimizer.warmup_start = 0.0
+  c.augment.crop_scale = (0.5, 1.0)
+  c.augment.flip = 0.0  # a mirrored digit is no digit
