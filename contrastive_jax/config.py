@@ -6,7 +6,8 @@ follow from them in code, and are printed as the sum that they came from.
 """
 
 import difflib
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import ml_collections
@@ -15,6 +16,22 @@ from ml_collections import config_dict
 # An ml_collections.ConfigDict. To a type checker its fields could be of any
 # type that any field may have, so it is told nothing.
 Config: TypeAlias = Any
+
+
+class Error(ValueError):
+  """What a user got wrong, in one sentence: config, data, or work folder.
+
+  The commands print the sentence alone. Any other error is a mistake in the
+  code, ours or the user's own, and keeps its traceback.
+  """
+
+
+class MissingError(Error, FileNotFoundError):
+  """A file or a folder that is not there."""
+
+
+class DivergedError(Error, FloatingPointError):
+  """Loss or gradient are no longer finite."""
 
 
 def base() -> Config:
@@ -141,9 +158,9 @@ def check_keys(config: Config) -> None:
   known, found = set(flat(base().to_dict())), set(flat(config.to_dict()))
   for key in sorted(found - known):
     if not key.startswith('objective.'):
-      raise ValueError(unknown_key(key, known))
+      raise Error(unknown_key(key, known))
   if missing := sorted(known - found):
-    raise ValueError(f'the config has no {missing[0]}: start from base()')
+    raise Error(f'the config has no {missing[0]}: start from base()')
 
 
 def unknown_key(key: str, known: set[str]) -> str:
@@ -166,3 +183,48 @@ def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     else:
       fields[f'{prefix}{key}'] = value
   return fields
+
+
+def found(
+  name: str, field: str, package: str = '', names: Sequence[str] = ()
+) -> Any:
+  """Returns what a config field names.
+
+  Args:
+    name: `package.module:function` of the user's own, or one of `names`.
+    field: of the config, for the sentence.
+    package: whose modules `names` are.
+    names: the modules there are.
+
+  Returns:
+    The function, or the module.
+
+  Raises:
+    ValueError: there is no such thing; one sentence. What an existing module
+      raises while it is imported passes through.
+  """
+  module_name, colon, attribute = name.partition(':')
+  if not colon:
+    if name in names:
+      return importlib.import_module(f'{package}.{name}')
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f'did you mean {near[0]!r}?' if near else f'known: {list(names)}'
+    kind = field.split('.')[0]
+    raise Error(
+      f'there is no {kind} {name!r} ({field}); {hint} Your own is written '
+      'package.module:function'
+    )
+  try:
+    module = importlib.import_module(module_name)
+  except ModuleNotFoundError as error:
+    if error.name and module_name.startswith(error.name):
+      raise Error(
+        f'{field} is {name!r}, but there is no module {error.name!r} on the '
+        'Python path'
+      ) from error
+    raise
+  if not callable(function := getattr(module, attribute, None)):
+    raise Error(
+      f'{field} is {name!r}, but {module_name} has no function {attribute!r}'
+    )
+  return function

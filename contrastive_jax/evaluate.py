@@ -31,6 +31,7 @@ import scipy.stats
 from absl import app, flags, logging
 
 from contrastive_jax.commands import command_line
+from contrastive_jax.config import Error
 
 _FINETUNE = re.compile(r'finetune_(\d+(?:\.\d+)?)')
 _TRAINED = 'trained encoder'
@@ -81,7 +82,7 @@ def evaluate(
   frozen = [p for p in protocols if _share(p) is None and p != 'supervised']
   _check(protocols)
   if transfer and not frozen:
-    raise ValueError(
+    raise Error(
       f'transfer is of frozen features, and {protocols[0]} trains the encoder '
       'on: add knn or linear to the protocols'
     )
@@ -100,7 +101,7 @@ def evaluate(
   for source in measured:
     if lack := _lacks(source):
       first = (on_own or frozen)[0] if source is job.source else frozen[0]
-      raise ValueError(f'{first} needs {lack}')
+      raise Error(f'{first} needs {lack}')
   make_encoder = encoder.frozen(job)
   encoder.assert_frozen(job, make_encoder(state))
   representations = {_TRAINED: make_encoder(state)}
@@ -192,13 +193,13 @@ def _check(names: Sequence[str]) -> None:
   from contrastive_jax.evaluation import protocols
 
   if not names:
-    raise ValueError('no protocol is given')
+    raise Error('no protocol is given')
   for name in names:
     share = _share(name)
     if share is not None and not 0 < share <= 1:
-      raise ValueError(f'{name}: there are 0 to 100 % of the labels')
+      raise Error(f'{name}: there are 0 to 100 % of the labels')
     if share is None and name not in (*protocols.names(), 'supervised'):
-      raise ValueError(
+      raise Error(
         f'unknown protocol {name!r}; there are '
         + ', '.join(protocols.names())
         + ', finetune_PERCENT, supervised'

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from ml_collections import config_flags
 
 from contrastive_jax.commands import command_line
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error
 from contrastive_jax.data import readers
 from contrastive_jax.training import build, step
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
   config = _read_config([argv[0], f'--config={options.config}', *overrides])
   try:
     if not 1 <= options.images <= _MEASURED:
-      raise ValueError(
+      raise Error(
         f'--images is {options.images}: it must be from 1 to {_MEASURED}'
       )
     # One device will do, whatever number the batch would divide by.

@@ -4,7 +4,7 @@ import math
 
 import optax
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error
 
 # Images per update at which a linearly scaled rate equals its base.
 _LINEAR_REFERENCE = 256
@@ -34,7 +34,7 @@ def peak_learning_rate(optimizer: Config, batch_size: int) -> tuple[float, str]:
     rate = base * math.sqrt(batch_size)
     origin = f'{base:g} x sqrt({batch_size})'
   else:
-    raise ValueError(
+    raise Error(
       f"optimizer.scaling is 'linear' or 'sqrt', not {optimizer.scaling!r}"
     )
   return rate, f'learning rate {origin} = {rate:.6g}'
@@ -84,7 +84,7 @@ def learning_rate(
     course = f'cosine to {optimizer.final_fraction * peak:.6g}'
   elif optimizer.schedule == 'step':
     if wrong := [m for m in optimizer.milestones if not 0 <= m <= 1]:
-      raise ValueError(
+      raise Error(
         'optimizer.milestones are shares of the run, between 0 and 1, not '
         f'{wrong[0]}'
       )
@@ -95,7 +95,7 @@ def learning_rate(
     course = ' and '.join(f'x 0.1 at step {step:,}' for step in steps)
     course = course or 'constant'
   else:
-    raise ValueError(
+    raise Error(
       f"optimizer.schedule is 'cosine' or 'step', not {optimizer.schedule!r}"
     )
   if warmup_steps:

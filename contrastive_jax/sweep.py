@@ -26,6 +26,7 @@ from typing import IO
 from absl import app, flags
 from ml_collections import config_flags
 
+from contrastive_jax.config import Error
 from contrastive_jax.sweeping import Overrides, results
 from contrastive_jax.sweeping.plan import (
   Point,
@@ -238,13 +239,11 @@ def main(argv: Sequence[str]) -> None:
 
 def _main(f: flags.FlagValues) -> None:
   if f.coordinator or f.processes:
-    raise ValueError('a point of a sweep runs in one process')
+    raise Error('a point of a sweep runs in one process')
   if f.dry_run and not f.submit:
-    raise ValueError('--dry_run belongs to --submit')
+    raise Error('--dry_run belongs to --submit')
   if '://' in f.workdir:
-    raise ValueError(
-      f'the work folder {f.workdir} is a URL: mount it as a folder'
-    )
+    raise Error(f'the work folder {f.workdir} is a URL: mount it as a folder')
   workdir = pathlib.Path(f.workdir)
   given = config_flags.get_override_values(f['config'])
   sweep, seeds = load_sweep(f.sweep, f.config)
@@ -254,7 +253,7 @@ def _main(f: flags.FlagValues) -> None:
   if f.only is not None:
     known = {str(point.number) for point in points}
     if unknown := [number for number in f.only or [''] if number not in known]:
-      raise ValueError(
+      raise Error(
         f'--only={unknown[0]}: the points are numbered 0 to {len(points) - 1}'
       )
     chosen = [point for point in points if str(point.number) in f.only]
@@ -276,7 +275,7 @@ def _main(f: flags.FlagValues) -> None:
     if f.dry_run:
       return
     if shutil.which('sbatch') is None:
-      raise ValueError(
+      raise Error(
         f'there is no sbatch on this machine: call sbatch {script} where there '
         'is one'
       )

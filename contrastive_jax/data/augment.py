@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax import keys
+from contrastive_jax.config import Error
 from contrastive_jax.data import photometric
 
 
@@ -38,7 +40,7 @@ def example_key(
   Returns:
     A typed key, which depends on these four numbers and on nothing else.
   """
-  key = jax.random.key(seed)
+  key = keys.of(seed, keys.Purpose.AUGMENTATION)
   for number in (epoch, example_id, view):
     key = jax.random.fold_in(key, number)
   return key
@@ -101,22 +103,22 @@ def augment_view(
   """
   global_views = len(config.blur)
   if len(config.solarize) != global_views:
-    raise ValueError(
+    raise Error(
       f'augment.blur is for {global_views} views, augment.solarize for '
       f'{len(config.solarize)}.'
     )
   if not 0 <= view < global_views + config.local_crops:
-    raise ValueError(
+    raise Error(
       f'there is no view {view}: the config has {global_views} global views '
       f'and {config.local_crops} local crops.'
     )
   if _view_chance(config, 'blur', view) > 0 and config.blur_sigma[0] <= 0:
-    raise ValueError(
+    raise Error(
       f'augment.blur_sigma starts at {config.blur_sigma[0]} pixels, but has '
       'to be above 0.'
     )
   if images.dtype != jnp.uint8:
-    raise ValueError(f'images are {images.dtype}, but have to be uint8.')
+    raise Error(f'images are {images.dtype}, but have to be uint8.')
 
   def augment_one(image, example_id, epoch):
     key = example_key(seed, epoch, example_id, view)

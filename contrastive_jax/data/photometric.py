@@ -7,6 +7,8 @@ torchvision's ColorJitter, and of SimCLR and BYOL for the blur.
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.config import Error
+
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in PIL and torchvision
 
 
@@ -281,7 +283,7 @@ def _blur_matrix(side: int, sigma, radius: int):
 
 def _check_rgb(image, operation: str):
   if image.shape[-1] != 3:
-    raise ValueError(
+    raise Error(
       f'{operation} needs an image of 3 channels, and this one has '
       f'{image.shape[-1]}.'
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from contrastive_jax.config import Error
 from contrastive_jax.data import decode, reading
 from contrastive_jax.data.decode import tf
 from contrastive_jax.data.split import Split
@@ -36,7 +37,7 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
     ValueError: the batch is larger than the split.
   """
   if batch_size > split.size:
-    raise ValueError(
+    raise Error(
       f'batch size {batch_size} is larger than the {split.size} images of'
       f' {split.name}'
     )
@@ -145,7 +146,7 @@ class TrainBatches:
     """
     _check(interpolation, batch_size, process_count)
     if not 0 <= seed < 2**55:
-      raise ValueError(f'the seed must be in [0, 2**55), not {seed}')
+      raise Error(f'the seed must be in [0, 2**55), not {seed}')
     self.unreadable: dict[int, str] = {}
     self._split = split
     self._step = start_step
@@ -179,7 +180,7 @@ class TrainBatches:
       batch = next(self._iterator)
     except tf.errors.OpError as error:
       if self._careful:
-        raise ValueError(
+        raise Error(
           f'{self._split.name}: found no readable image to take the place of'
           ' an unreadable one'
         ) from error
@@ -290,8 +291,8 @@ def eval_batches(
 def _check(interpolation: str, batch_size: int, process_count: int) -> None:
   if interpolation not in decode.INTERPOLATIONS:
     known = ' or '.join(decode.INTERPOLATIONS)
-    raise ValueError(f"interpolation must be {known}, not '{interpolation}'")
+    raise Error(f"interpolation must be {known}, not '{interpolation}'")
   if batch_size % process_count:
-    raise ValueError(
+    raise Error(
       f'batch size {batch_size} is not divisible by {process_count} processes'
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from contrastive_jax.config import Error
 from contrastive_jax.data import readers
 
 _HOLD_OUT = 0.2  # share of each class, where a source comes without a test
@@ -102,7 +103,7 @@ def held_out(source: Source, share: float) -> Source:
   labels = np.zeros(split.size, int) if split.labels is None else split.labels
   train_ids, test_ids = hold_out(labels, share)
   if not (len(train_ids) and len(test_ids)):
-    raise ValueError(
+    raise Error(
       f'holding out {share:g} of {split.size} images leaves '
       f'{len(train_ids)} to train on and {len(test_ids)} held out'
     )

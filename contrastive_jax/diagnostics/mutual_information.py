@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from contrastive_jax.config import Error
+
 
 def info_nce(scores: jax.Array) -> jax.Array:
   """Returns the InfoNCE (CPC) lower bound.
@@ -239,7 +241,7 @@ def interpolated(
     Poole et al. 2019, section 2.4; vbmi/vbmi_demo.ipynb.
   """
   if not 0 <= alpha <= 1:
-    raise ValueError(f'alpha is {alpha}, not from 0 to 1')
+    raise Error(f'alpha is {alpha}, not from 0 to 1')
   scores, off_diagonal = _checked(scores)
   log_m = _log_mean_without_one(scores)
   log_q = _column(log_baseline, len(scores))
@@ -270,7 +272,7 @@ def smile(scores: jax.Array, clip: float) -> jax.Array:
     Song & Ermon 2020, section 4; ermongroup/smile-mi-estimator.
   """
   if not clip > 0:
-    raise ValueError(f'clip is {clip}, not positive')
+    raise Error(f'clip is {clip}, not positive')
   objective = jensen_shannon_objective(scores)
   scores, off_diagonal = _checked(scores)
   clipped = jnp.clip(scores, -clip, clip)
@@ -294,7 +296,7 @@ def gaussian_mutual_information(correlation: float, dims: int) -> float:
     ValueError: the correlation is not between -1 and 1.
   """
   if not -1 < correlation < 1:
-    raise ValueError(f'a correlation of {correlation} is not between -1 and 1')
+    raise Error(f'a correlation of {correlation} is not between -1 and 1')
   return -dims / 2 * math.log1p(-(correlation**2))
 
 
@@ -312,16 +314,16 @@ def gaussian_correlation(nats: float, dims: int) -> float:
     ValueError: the mutual information is negative.
   """
   if not nats >= 0:
-    raise ValueError(f'a mutual information of {nats} nats is negative')
+    raise Error(f'a mutual information of {nats} nats is negative')
   return math.sqrt(-math.expm1(-2 * nats / dims))
 
 
 def _checked(scores):
   """Scores in float32, and which of them are not on the diagonal."""
   if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
-    raise ValueError(f'scores of shape {scores.shape} are not a square matrix')
+    raise Error(f'scores of shape {scores.shape} are not a square matrix')
   if len(scores) < 2:
-    raise ValueError(f'scores of {len(scores)} pairs: at least 2 are needed')
+    raise Error(f'scores of {len(scores)} pairs: at least 2 are needed')
   return scores.astype(jnp.float32), ~np.eye(len(scores), dtype=bool)
 
 

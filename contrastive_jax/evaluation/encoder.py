@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error, MissingError
 from contrastive_jax.data.split import Split
 from contrastive_jax.evaluation import features
 from contrastive_jax.training import build, step
@@ -73,12 +73,12 @@ def restore(
       )
       kept = checkpoints.steps()
   if restored is None and kept:
-    raise FileNotFoundError(
+    raise MissingError(
       f'{workdir} has no checkpoint of step {only}; it has kept those of '
       + ', '.join(map(str, kept))
     )
   if restored is None:
-    raise FileNotFoundError(
+    raise MissingError(
       f'there is no checkpoint yet in {workdir}: the run writes one every '
       f'{job.config.checkpoint.every_steps:,} steps'
     )
@@ -100,7 +100,7 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
   """
   path = pathlib.Path(workdir) / 'config.json'
   if not path.exists():
-    raise FileNotFoundError(
+    raise MissingError(
       f'{workdir} is not a work folder: there is no config.json in it'
     )
   try:
@@ -108,7 +108,7 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     fields.pop('run')
     config = ml_collections.ConfigDict(fields)
   except (ValueError, AttributeError, KeyError) as error:
-    raise ValueError(f'{path} is damaged ({error})') from error
+    raise Error(f'{path} is damaged ({error})') from error
   _fill(config, build.base())
   return config
 

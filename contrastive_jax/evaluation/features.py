@@ -10,6 +10,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from contrastive_jax.config import Error
+
 Batch = dict[str, np.ndarray]
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -61,7 +63,7 @@ def extract(
   def computed() -> Iterator[tuple[jax.Array, Batch]]:
     for batch in batches:
       if len(batch['input']) % len(devices):
-        raise ValueError(
+        raise Error(
           f'evaluation batch of {len(batch["input"])} images is not divisible '
           f'by {len(devices)} devices'
         )
@@ -133,21 +135,17 @@ def check(
     ValueError: one sentence that says what is wrong.
   """
   if features.ndim != 2 or not len(features):
-    raise ValueError(
+    raise Error(
       f'{name} features have shape {features.shape}, not [N, D] with N > 0'
     )
   if len(labels) != len(features):
-    raise ValueError(
-      f'{name} has {len(features)} features but {len(labels)} labels'
-    )
+    raise Error(f'{name} has {len(features)} features but {len(labels)} labels')
   missing = int(np.sum(labels == -1))
   if missing:
-    raise ValueError(
-      f'{missing} of {len(labels)} {name} examples have no label'
-    )
+    raise Error(f'{missing} of {len(labels)} {name} examples have no label')
   outside = (labels < 0) | (labels >= num_classes)
   if outside.any():
-    raise ValueError(
+    raise Error(
       f'{name} label {labels[outside][0]} is not between 0 and '
       f'{num_classes - 1}'
     )
@@ -162,7 +160,7 @@ def check_finite(features: np.ndarray, name: str) -> None:
     for i in range(0, len(features), _GATHER_ROWS)
   )
   if broken:
-    raise ValueError(
+    raise Error(
       f'{broken} of {len(features)} {name} features contain NaN or infinity'
     )
 
@@ -199,14 +197,14 @@ def _collect(computed: Iterable[tuple[Any, Batch]]) -> Rows:
   while pending:
     fetch()
   if not rows:
-    raise ValueError('there are no images to compute features of')
+    raise Error('there are no images to compute features of')
   features, labels, ids = (
     np.concatenate(part) for part in zip(*rows, strict=True)
   )
   if jax.process_count() > 1:
     features, labels, ids = _gather((features, labels, ids))
   if not len(ids):
-    raise ValueError('there are no images to compute features of')
+    raise Error('there are no images to compute features of')
   order = np.argsort(ids, kind='stable')
   return features[order], labels[order], ids[order]
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.evaluation import linear
@@ -67,12 +67,12 @@ def finetune(
   """
   train, test = job.source.train, job.source.test
   if test is None or train.num_classes is None:
-    raise ValueError(
+    raise Error(
       f'fine-tuning needs labels and a test split; {job.source.name} lacks one'
     )
   labels = train.labels
   if labels is None:
-    raise ValueError(
+    raise Error(
       f'{train.name} does not fit in memory, and its labels come with its '
       'images: there is no taking a balanced part of it. As folder:PATH it can '
       'be taken; the protocol `supervised` takes all'
@@ -127,7 +127,7 @@ def supervised(job: build.Job, *, seed: int = 0) -> FineTuned:
   config.seed = seed
   test = job.source.test
   if test is None or job.source.train.num_classes is None:
-    raise ValueError(
+    raise Error(
       f'a supervised run needs labels and a test split; {job.source.name} '
       'lacks one'
     )

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from contrastive_jax.config import Error
 from contrastive_jax.evaluation import features as features_lib
 
 # Rows of the bank that are on a device at a time.
@@ -63,7 +64,7 @@ def knn_predict(
   """
   features_lib.check(bank_features, bank_labels, num_classes, 'bank')
   if not temperature > 0:
-    raise ValueError(f'temperature {temperature} is not above 0')
+    raise Error(f'temperature {temperature} is not above 0')
   similarity, index = nearest(
     bank_features, query_features, k=k, chunk=chunk, mesh=mesh
   )
@@ -158,13 +159,13 @@ def nearest(
   """
   total = len(bank_features)
   if not 1 <= k <= total:
-    raise ValueError(f'k = {k} neighbours of a bank of {total} features')
+    raise Error(f'k = {k} neighbours of a bank of {total} features')
   if query_features.ndim != 2 or not len(query_features):
-    raise ValueError(
+    raise Error(
       f'query features have shape {query_features.shape}, not [M, D] with M > 0'
     )
   if query_features.shape[1] != bank_features.shape[1]:
-    raise ValueError(
+    raise Error(
       f'query features have {query_features.shape[1]} dimensions, those of '
       f'the bank {bank_features.shape[1]}'
     )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from contrastive_jax.config import Error
 from contrastive_jax.evaluation import features as features_lib
 
 # Both relative to the features' curvature (see `fit_probe`), so that one grid
@@ -81,7 +82,7 @@ def linear_probe(
   """
   features_lib.check(test_features, test_labels, num_classes, 'test')
   if test_features.shape[1] != train_features.shape[-1]:
-    raise ValueError(
+    raise Error(
       f'test features have {test_features.shape[1]} dimensions, those of the '
       f'training part {train_features.shape[-1]}'
     )
@@ -158,7 +159,7 @@ def fit_probe(
   features_lib.check(features, labels, num_classes, 'training')
   present = np.unique(labels)
   if len(present) < 2:
-    raise ValueError(
+    raise Error(
       f'all {len(labels)} training labels are {present[0]}: a probe needs at '
       'least 2 classes'
     )
@@ -254,7 +255,7 @@ def few_labels(
     ValueError: a class has too few examples, or there are no labels.
   """
   if np.any(np.asarray(labels) == -1):
-    raise ValueError(
+    raise Error(
       f'{np.sum(np.asarray(labels) == -1)} of {len(labels)} examples have no '
       'label'
     )
@@ -263,7 +264,7 @@ def few_labels(
   for c in np.unique(labels):
     members = rng.permutation(np.flatnonzero(labels == c))
     if per_class > len(members):
-      raise ValueError(
+      raise Error(
         f'class {c} has {len(members)} examples, fewer than the {per_class} '
         'labels per class asked for'
       )
@@ -352,7 +353,7 @@ def _held_out(
 ) -> np.ndarray:
   """Returns which examples each split holds out, bool [N, splits]."""
   if not 0 < share <= 0.5:
-    raise ValueError(f'validation_share {share} is not in (0, 0.5]')
+    raise Error(f'validation_share {share} is not in (0, 0.5]')
   if share * len(labels) >= _ENOUGH:
     return _folds(labels, round(1 / share), rng)[:, :1]
   repeats = _REPEATS if len(labels) < _ENOUGH else 1

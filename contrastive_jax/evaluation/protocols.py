@@ -13,6 +13,7 @@ import sklearn.exceptions
 import sklearn.linear_model
 import sklearn.model_selection
 
+from contrastive_jax.config import Error
 from contrastive_jax.evaluation import features, intervals, knn, linear, papers
 
 KNN_NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
@@ -123,9 +124,7 @@ def predict(
         f'{recipe.epochs} epochs'
       )
       return [Prediction(setting, papers.predict(recipe, *data, **sizes))]
-  raise ValueError(
-    f'unknown protocol {protocol!r}; there are ' + ', '.join(names())
-  )
+  raise Error(f'unknown protocol {protocol!r}; there are ' + ', '.join(names()))
 
 
 def _knn(
@@ -247,8 +246,6 @@ def interval(
     ValueError: an example has no label.
   """
   if unlabelled := int(np.sum(labels < 0)):
-    raise ValueError(
-      f'{unlabelled} of {len(labels)} test examples have no label'
-    )
+    raise Error(f'{unlabelled} of {len(labels)} test examples have no label')
   right = int(np.sum(predicted == labels))
   return right / len(labels), *intervals.wilson(right, len(labels))

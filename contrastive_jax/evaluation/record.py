@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from contrastive_jax.config import Error
 from contrastive_jax.training.checkpoint import atomic_write
 
 
@@ -29,7 +30,7 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
       _key(result)
     return results
   except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(
+    raise Error(
       f'{path} is damaged ({error!r}): repair it or move it away'
     ) from None
 

@@ -51,10 +51,11 @@ def run_branch(
   modules: Mapping[str, nn.Module],
   params: Mapping[str, Any],
   batch_stats: Mapping[str, Any],
-  views: Sequence[jax.Array],
+  views: Sequence[Any],
   *,
   train: bool,
   axis_name: str | None = None,
+  rng: jax.Array | None = None,
 ) -> tuple[dict[str, tuple[jax.Array, ...]], dict[str, Any]]:
   """Runs views through an encoder and the heads behind it.
 
@@ -66,35 +67,44 @@ def run_branch(
     modules: by name, in order; the first is the encoder.
     params: of at least these modules.
     batch_stats: running statistics, likewise.
-    views: [b, side, side, channels] each.
+    views: what the encoder takes, with leaves [b, ...].
     train: whether the norms take the batch's statistics, and move the running
       ones.
     axis_name: the mapped axis of the devices; None for one device.
+    rng: of dropout and drop path, in training; the same on every device, so
+      that a module which draws for each example does so by the example's place
+      in the global batch.
 
   Returns:
     Each module's outputs, a tuple of [b, d] a view, by the module's name; and
     batch_stats with the entries of these modules replaced.
   """
   batch_stats = dict(batch_stats)
+  passes = itertools.count()
 
   def apply(name: str, x: jax.Array, num_views: int) -> Any:
     variables = {'params': params[name], 'batch_stats': batch_stats[name]}
     mode: Any = dict(train=train, axis_name=axis_name, views=num_views)
     if not train:
       return modules[name].apply(variables, x, **mode)
+    rngs = {}
+    if rng is not None:
+      rngs['dropout'] = jax.random.fold_in(rng, next(passes))
     y, updated = modules[name].apply(
-      variables, x, mutable=['batch_stats'], **mode
+      variables, x, mutable=['batch_stats'], rngs=rngs, **mode
     )
     batch_stats[name] = updated.get('batch_stats', {})
     return y
 
+  def shapes(view: Any) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in jax.tree.leaves(view)]
+
   encoder, *heads = modules
-  features = [
-    apply(encoder, jnp.concatenate(group), len(group))
-    for group in (
-      list(same) for _, same in itertools.groupby(views, lambda v: v.shape)
-    )
-  ]
+  features = []
+  for _, group in itertools.groupby(views, shapes):
+    same = list(group)
+    together = jax.tree.map(lambda *x: jnp.concatenate(x), *same)
+    features.append(apply(encoder, together, len(same)))
   x = jnp.concatenate(features)
   outputs: dict[str, Any] = {encoder: x}
   for name in heads:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from contrastive_jax.named import found
+from contrastive_jax.config import found
 
 
 class Encoder(NamedTuple):

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.config import Error
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import normalization
 
@@ -90,7 +91,7 @@ class MLP(nn.Module):
       )(x)
       norm = self.output_norm if last else self.hidden_norm
       if norm not in ('none', 'plain', 'scale', 'affine'):
-        raise ValueError(
+        raise Error(
           f"norm '{norm}' of a head is unknown: none, plain, scale, affine."
         )
       if norm != 'none':

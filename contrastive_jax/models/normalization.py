@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.config import Error
+
 
 def parse_norm(text: str) -> int | None:
   """Reads the config's `encoder.norm`.
@@ -24,7 +26,7 @@ def parse_norm(text: str) -> int | None:
   kind, _, size = text.partition(':')
   if kind == 'ghost' and size.isdecimal() and int(size) > 0:
     return int(size)
-  raise ValueError(
+  raise Error(
     f"norm '{text}' is unknown: write 'global', or 'ghost:32' for groups of 32"
     ' examples.'
   )
@@ -34,12 +36,12 @@ def _devices_per_group(group: int, rows: int, axis_name: str | None) -> int:
   """Checks that groups tile the batch; how many devices share a group."""
   devices = jax.lax.axis_size(axis_name) if axis_name else 1
   if rows * devices % group:
-    raise ValueError(
+    raise Error(
       f'ghost batch norm: {rows * devices} examples a view (over {devices}'
       f' devices) are not divisible into groups of {group}.'
     )
   if rows % group and group % rows:
-    raise ValueError(
+    raise Error(
       f'ghost batch norm: a group of {group} examples neither divides the'
       f' {rows} examples a view on each device nor is a multiple of them.'
     )
@@ -161,7 +163,7 @@ def _ghost_moments(x, group, axis_name, views):
   """Returns x as [groups, rows, ..., C] and moments [groups, 1, ..., C]."""
   rows, rest = divmod(x.shape[0], views)
   if rest:
-    raise ValueError(
+    raise Error(
       f'ghost batch norm: {x.shape[0]} rows are not {views} equal views.'
     )
   devices = _devices_per_group(group, rows, axis_name)

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.config import Error
 from contrastive_jax.models import normalization
 from contrastive_jax.models.encoders import Encoder
 
@@ -195,7 +196,7 @@ def stem_for(config: Any, image_size: int) -> str:
   if config.stem == 'auto':
     return 'cifar' if image_size <= 64 else 'imagenet'
   if config.stem not in ('imagenet', 'cifar'):
-    raise ValueError(
+    raise Error(
       f"encoder.stem '{config.stem}' is unknown: imagenet, cifar, auto."
     )
   return config.stem
@@ -217,11 +218,11 @@ def make(config: Any, run: Any) -> Encoder:
   image_size = run.input_shape[0]
   block, stage_sizes = _SIZES[config.name]
   if config.dtype not in ('float32', 'bfloat16'):
-    raise ValueError(
+    raise Error(
       f"encoder.dtype '{config.dtype}' is unknown: float32, bfloat16."
     )
   if config.width < 1:
-    raise ValueError(f'encoder.width is {config.width}: it must be at least 1.')
+    raise Error(f'encoder.width is {config.width}: it must be at least 1.')
   stem = stem_for(config, image_size)
   module = ResNet(
     stage_sizes=stage_sizes,

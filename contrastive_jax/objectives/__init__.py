@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error, found
 from contrastive_jax.models import branches, encoders
-from contrastive_jax.named import found
 from contrastive_jax.objectives._fields import field, read, share
 
 __all__ = ['Objective', 'Run', 'field', 'share']
@@ -164,7 +163,7 @@ def check_views(
   if run.global_views == views and (local_crops or not run.local_crops):
     return
   plural = '' if views == 1 else 's'
-  raise ValueError(
+  raise Error(
     f'{name} takes {views} global view{plural}'
     + (' and any local crops' if local_crops else ' and no local crops')
     + f'; augment.blur is for {run.global_views} views, augment.local_crops is '
@@ -183,7 +182,7 @@ def check_labels(name: str, run: Run) -> int:
     ValueError: the data has no labels.
   """
   if run.num_classes is None:
-    raise ValueError(f'{name} needs labels; the data has none')
+    raise Error(f'{name} needs labels; the data has none')
   return run.num_classes
 
 

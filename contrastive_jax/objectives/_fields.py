@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from contrastive_jax.config import Error
+
 T = TypeVar('T')
 
 
@@ -53,7 +55,7 @@ def read(cls: type[T], given: Mapping[str, Any], prefix: str) -> T:
   for name in sorted(set(given) - set(fields)):
     near = difflib.get_close_matches(name, sorted(fields), n=1, cutoff=0.0)
     hint = f'did you mean {prefix}{near[0]}?' if near else 'it has no fields'
-    raise ValueError(f'unknown config key {prefix}{name}; {hint}')
+    raise Error(f'unknown config key {prefix}{name}; {hint}')
   values = {}
   for name, value in given.items():
     _check(prefix + name, value, fields[name])
@@ -68,12 +70,12 @@ def _check(name: str, value: Any, f: dataclasses.Field) -> None:
   if not isinstance(value, accepted) or (
     isinstance(value, bool) and kind is not bool
   ):
-    raise ValueError(f'{name} is {value!r}: it must be of type {kind.__name__}')
+    raise Error(f'{name} is {value!r}: it must be of type {kind.__name__}')
   ends = f.metadata
   if among := ends.get('among'):
     if value not in among:
       known = ', '.join(map(repr, among[:-1])) + f' or {among[-1]!r}'
-      raise ValueError(f'{name} is {known}, not {value!r}')
+      raise Error(f'{name} is {known}, not {value!r}')
     return
   if kind not in (int, float):
     return
@@ -88,4 +90,4 @@ def _check(name: str, value: Any, f: dataclasses.Field) -> None:
     sides.append((value <= most, f'at most {most:g}'))
   if not (math.isfinite(value) and all(holds for holds, _ in sides)):
     text = ' and '.join(text for _, text in sides) or 'finite'
-    raise ValueError(f'{name} is {value:g}: it must be {text}')
+    raise Error(f'{name} is {value:g}: it must be {text}')

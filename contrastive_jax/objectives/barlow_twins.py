@@ -6,6 +6,7 @@ Official code: facebookresearch/barlowtwins.
 
 import dataclasses
 
+from contrastive_jax import keys
 from contrastive_jax.losses._barlow_twins import barlow_twins_and_terms
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -66,13 +67,19 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   modules = {'encoder': encoder.module, 'projector': projector}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     batch_stats = model_state['batch_stats']
     embeddings = []
     # A pass, and so batch statistics, of its own for each view, as official.
-    for view in batch['views']:
+    for number, view in enumerate(batch['views']):
       outputs, batch_stats = branches.run_branch(
-        modules, params, batch_stats, (view,), train=True, axis_name=axis_name
+        modules,
+        params,
+        batch_stats,
+        (view,),
+        train=True,
+        axis_name=axis_name,
+        rng=keys.draw(rng, keys.Draw.DROPOUT, number),
       )
       embeddings += outputs['projector']
     value, metrics = barlow_twins_and_terms(

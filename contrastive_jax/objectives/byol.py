@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from contrastive_jax import schedules
+from contrastive_jax import keys, schedules
 from contrastive_jax.losses._cosine import normalized_squared_error
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -101,7 +101,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     }
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng
     run_branch = functools.partial(
       branches.run_branch, train=True, axis_name=axis_name
     )
@@ -109,13 +108,23 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     batch_stats = model_state['batch_stats']
     projections, predictions, targets = [], [], []
     # A pass, and so batch statistics, of its own for each view, as official.
-    for view in global_views:
-      outputs, batch_stats = run_branch(modules, params, batch_stats, (view,))
+    for number, view in enumerate(global_views):
+      outputs, batch_stats = run_branch(
+        modules,
+        params,
+        batch_stats,
+        (view,),
+        rng=keys.draw(rng, keys.Draw.DROPOUT, number),
+      )
       projections += outputs['projector']
       predictions += outputs['predictor']
     if local_crops:
       outputs, batch_stats = run_branch(
-        modules, params, batch_stats, local_crops
+        modules,
+        params,
+        batch_stats,
+        local_crops,
+        rng=keys.draw(rng, keys.Draw.DROPOUT, len(global_views)),
       )
       predictions += outputs['predictor']
     model_state = {**model_state, 'batch_stats': batch_stats}
@@ -123,9 +132,13 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       # In training mode: the target's statistics are of its own passes, and
       # only its parameters follow the online network's.
       statistics = model_state['target_batch_stats']
-      for view in global_views:
+      for number, view in enumerate(global_views):
         outputs, statistics = run_branch(
-          target_modules, model_state['target'], statistics, (view,)
+          target_modules,
+          model_state['target'],
+          statistics,
+          (view,),
+          rng=keys.draw(rng, keys.Draw.TARGET_DROPOUT, number),
         )
         targets += outputs['projector']
       model_state['target_batch_stats'] = statistics

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from contrastive_jax import schedules
+from contrastive_jax import keys, schedules
 from contrastive_jax.losses._dino import dino, update_centre
 from contrastive_jax.losses._swav import assignment_statistics
 from contrastive_jax.models import branches, heads
@@ -105,7 +105,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     }
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng
     # One pass of the encoder a resolution, one of the heads over all views.
     outputs, batch_stats = branches.run_branch(
       modules,
@@ -114,6 +113,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       batch['views'],
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     target_outputs, target_batch_stats = branches.run_branch(
       modules,
@@ -122,6 +122,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       batch['views'][:2],
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.TARGET_DROPOUT),
     )
     teacher, centre = target_outputs['last_layer'], model_state['centre']
     sharpness = teacher_temperature(c, step // run.steps_per_epoch)

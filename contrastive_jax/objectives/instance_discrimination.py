@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax import keys
 from contrastive_jax.losses import _instance as instance
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
@@ -88,12 +89,15 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       batch['views'],
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     embeddings, ids = outputs['projector'], batch['id']
     (z,), bank = embeddings, model_state['bank']
     model_state = {**model_state, 'batch_stats': batch_stats}
     if c.negatives:
-      noise = instance.draw_noise(rng, ids, c.negatives, size)
+      noise = instance.draw_noise(
+        keys.draw(rng, keys.Draw.NOISE), ids, c.negatives, size
+      )
       value, model_state['log_z'], metrics = instance.nce(
         z,
         ids,

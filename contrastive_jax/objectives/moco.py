@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from contrastive_jax import keys
 from contrastive_jax.losses import queue as queue_lib
 from contrastive_jax.losses._info_nce import queue_info_nce
 from contrastive_jax.losses.gather import all_rows, all_rows_alike, first_row
@@ -93,26 +94,34 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       'queue_pointer': jnp.zeros((), jnp.int32),
     }
 
-  def make_keys(rng, target, batch_stats, view, axis_name):
+  def make_keys(rng, number, target, batch_stats, view, axis_name):
     """Returns raw keys of the global batch, in its order, and statistics."""
     order = None
     if shuffle:
       images = all_rows(view, axis_name)
-      order = jax.random.permutation(rng, len(images))
+      order = jax.random.permutation(
+        keys.draw(rng, keys.Draw.SHUFFLE, number), len(images)
+      )
       first = first_row(len(view), axis_name)
       view = images[jax.lax.dynamic_slice_in_dim(order, first, len(view))]
     outputs, batch_stats = branches.run_branch(
-      modules, target, batch_stats, (view,), train=True, axis_name=axis_name
+      modules,
+      target,
+      batch_stats,
+      (view,),
+      train=True,
+      axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.TARGET_DROPOUT, number),
     )
-    keys = all_rows_alike(outputs['projector'][0], axis_name)
-    return keys if order is None else keys[jnp.argsort(order)], batch_stats
+    rows = all_rows_alike(outputs['projector'][0], axis_name)
+    return rows if order is None else rows[jnp.argsort(order)], batch_stats
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del step
     batch_stats = model_state['batch_stats']
     target_batch_stats = model_state['target_batch_stats']
     directions = [batch['views'], batch['views'][::-1]][:num_directions]
-    losses, metrics, queries, keys = [], [], [], []
+    losses, metrics, queries, found_keys = [], [], [], []
     for number, (query_view, key_view) in enumerate(directions):
       outputs, batch_stats = branches.run_branch(
         modules,
@@ -121,10 +130,12 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
         (query_view,),
         train=True,
         axis_name=axis_name,
+        rng=keys.draw(rng, keys.Draw.DROPOUT, number),
       )
       q = outputs['projector'][0]
       all_k, target_batch_stats = make_keys(
-        jax.random.fold_in(rng, number),
+        rng,
+        number,
         model_state['target'],
         target_batch_stats,
         key_view,
@@ -138,12 +149,12 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       losses.append(value)
       metrics.append(statistics)
       queries.append(q)
-      keys.append((k, all_k))
+      found_keys.append((k, all_k))
     # After use: an image's new key is not among its negatives.
     queue, pointer = queue_lib.enqueue(
       model_state['queue'],
       model_state['queue_pointer'],
-      l2_normalize(jnp.concatenate([all_k for _, all_k in keys])),
+      l2_normalize(jnp.concatenate([all_k for _, all_k in found_keys])),
     )
     model_state = {
       **model_state,
@@ -152,7 +163,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       'queue': queue,
       'queue_pointer': pointer,
     }
-    embeddings = (*queries, keys[0][0])[:2]
+    embeddings = (*queries, found_keys[0][0])[:2]
     metrics = jax.tree.map(lambda *x: sum(x) / len(x), *metrics)
     return jnp.sum(jnp.stack(losses)), (model_state, metrics, embeddings)
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import optax
 
-from contrastive_jax import schedules
+from contrastive_jax import keys, schedules
 from contrastive_jax.losses._info_nce import batch_info_nce
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -78,14 +78,20 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     }
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     batch_stats = model_state['batch_stats']
     target_batch_stats = model_state['target_batch_stats']
-    embeddings, queries, keys = [], [], []
+    embeddings, queries, targets = [], [], []
     # A pass, and so batch statistics, of its own for each view, as official.
-    for view in batch['views']:
+    for number, view in enumerate(batch['views']):
       outputs, batch_stats = branches.run_branch(
-        modules, params, batch_stats, (view,), train=True, axis_name=axis_name
+        modules,
+        params,
+        batch_stats,
+        (view,),
+        train=True,
+        axis_name=axis_name,
+        rng=keys.draw(rng, keys.Draw.DROPOUT, number),
       )
       embeddings += outputs['projector']
       queries += outputs['predictor']
@@ -96,12 +102,13 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
         (view,),
         train=True,
         axis_name=axis_name,
+        rng=keys.draw(rng, keys.Draw.TARGET_DROPOUT, number),
       )
-      keys += jax.lax.stop_gradient(outputs['projector'])
+      targets += jax.lax.stop_gradient(outputs['projector'])
     values, metrics = zip(
       *(
         batch_info_nce(q, k, temperature=c.temperature, axis_name=axis_name)
-        for q, k in zip(queries, keys[::-1], strict=True)
+        for q, k in zip(queries, targets[::-1], strict=True)
       ),
       strict=True,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax import keys
 from contrastive_jax.losses import queue as queue_lib
 from contrastive_jax.losses._info_nce import batch_info_nce
 from contrastive_jax.losses.gather import all_rows_alike
@@ -94,14 +95,20 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     }
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     queue, queue_label = model_state['queue'], model_state['queue_label']
     batch_stats = model_state['batch_stats']
     embeddings, predictions = [], []
     # A pass, and so batch statistics, of its own for each view.
-    for view in batch['views']:
+    for number, view in enumerate(batch['views']):
       outputs, batch_stats = branches.run_branch(
-        modules, params, batch_stats, (view,), train=True, axis_name=axis_name
+        modules,
+        params,
+        batch_stats,
+        (view,),
+        train=True,
+        axis_name=axis_name,
+        rng=keys.draw(rng, keys.Draw.DROPOUT, number),
       )
       embeddings += outputs['projector']
       predictions += outputs['predictor']

@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax import keys
 from contrastive_jax.losses._dcl import dcl_and_statistics
 from contrastive_jax.losses._nt_xent import nt_xent_and_statistics
 from contrastive_jax.models import branches, heads
@@ -85,7 +86,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   modules = {'encoder': encoder.module, 'projector': projector}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     # One pass over both views: batch statistics over 2N images, as official.
     # Local crops have a pass of their own, being of another size.
     outputs, batch_stats = branches.run_branch(
@@ -95,6 +96,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       batch['views'],
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     first, second, *local = outputs['projector']
     pair_loss = functools.partial(

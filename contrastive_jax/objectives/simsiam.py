@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from contrastive_jax import keys
 from contrastive_jax.losses._cosine import negative_cosine
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -79,13 +80,19 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   }
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     batch_stats = model_state['batch_stats']
     projections, predictions = [], []
     # A pass, and so batch statistics, of its own for each view, as official.
-    for view in batch['views']:
+    for number, view in enumerate(batch['views']):
       outputs, batch_stats = branches.run_branch(
-        modules, params, batch_stats, (view,), train=True, axis_name=axis_name
+        modules,
+        params,
+        batch_stats,
+        (view,),
+        train=True,
+        axis_name=axis_name,
+        rng=keys.draw(rng, keys.Draw.DROPOUT, number),
       )
       projections += outputs['projector']
       predictions += outputs['predictor']

@@ -7,6 +7,7 @@ Khosla et al. 2020 (arXiv 2004.11362). Official code: HobbitLong/SupContrast
 import dataclasses
 import math
 
+from contrastive_jax import keys
 from contrastive_jax.losses._supcon import supcon_and_statistics
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
@@ -69,7 +70,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   modules = {'encoder': encoder.module, 'projector': projector}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     outputs, batch_stats = branches.run_branch(
       {'encoder': encoder.module},
       params,
@@ -77,6 +78,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       batch['views'],
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     inputs = outputs['encoder']
     if c.normalize_features:
@@ -88,6 +90,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       inputs,
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     embeddings = outputs['projector']
     value, metrics = supcon_and_statistics(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from contrastive_jax import keys
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
 from contrastive_jax.objectives import Objective, Run, check_labels, field
@@ -49,7 +50,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   modules = {'encoder': encoder.module, 'classifier': classifier}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     outputs, batch_stats = branches.run_branch(
       modules,
       params,
@@ -57,6 +58,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       batch['views'],
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     logits = jnp.stack(outputs['classifier'])
     targets = optax.smooth_labels(

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from contrastive_jax import keys
 from contrastive_jax.losses import queue as queue_lib
 from contrastive_jax.losses._swav import assignment_statistics, swav
 from contrastive_jax.losses.gather import all_rows_alike
@@ -91,7 +92,6 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return params, model_state
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng
     # One pass of the encoder a resolution, one of the heads over all crops.
     outputs, batch_stats = branches.run_branch(
       modules,
@@ -100,6 +100,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       batch['views'],
       train=True,
       axis_name=axis_name,
+      rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     embeddings, scores = outputs['projector'][:2], outputs['prototypes']
     model_state = {**model_state, 'batch_stats': batch_stats}

@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax import keys
 from contrastive_jax.losses._vicreg import chance_value, vicreg_and_terms
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -75,13 +76,19 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   modules = {'encoder': encoder.module, 'projector': projector}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
-    del rng, step
+    del step
     batch_stats = model_state['batch_stats']
     embeddings = []
     # A pass, and so batch statistics, of its own for each view, as official.
-    for view in batch['views']:
+    for number, view in enumerate(batch['views']):
       outputs, batch_stats = branches.run_branch(
-        modules, params, batch_stats, (view,), train=True, axis_name=axis_name
+        modules,
+        params,
+        batch_stats,
+        (view,),
+        train=True,
+        axis_name=axis_name,
+        rng=keys.draw(rng, keys.Draw.DROPOUT, number),
       )
       embeddings += outputs['projector']
     value, metrics = vicreg_and_terms(

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from contrastive_jax.config import flat
+from contrastive_jax.config import Error, MissingError, flat
 
 
 class Run(NamedTuple):
@@ -41,9 +41,9 @@ def read(workdir: str | pathlib.Path, name: str = '') -> Run:
   """
   path = pathlib.Path(workdir)
   if not path.is_dir():
-    raise FileNotFoundError(f'there is no work folder {path}')
+    raise MissingError(f'there is no work folder {path}')
   if not any((path / f).exists() for f in ('config.json', 'metrics.jsonl')):
-    raise FileNotFoundError(
+    raise MissingError(
       f'{path} is not a work folder: there is no config.json in it'
     )
   gaps: list[str] = []
@@ -133,7 +133,7 @@ def _object(path: pathlib.Path, gaps: list[str]) -> dict[str, Any]:
   try:
     value = json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(value, dict):
-      raise ValueError('it holds no JSON object')
+      raise Error('it holds no JSON object')
     return value
   except (OSError, ValueError) as error:
     gaps.append(f'{path.name} is damaged and left out ({error}).')

@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error
 
 Overrides: TypeAlias = dict[str, Any]
 
@@ -48,7 +48,7 @@ def zipped(*sweeps: Iterable[Overrides]) -> list[Overrides]:
   lists = [list(sweep) for sweep in sweeps]
   lengths = [len(sweep) for sweep in lists]
   if len(set(lengths)) > 1:
-    raise ValueError(f'zipped sweeps are of different lengths: {lengths}')
+    raise Error(f'zipped sweeps are of different lengths: {lengths}')
   return [_merged(parts) for parts in zip(*lists, strict=True)]
 
 
@@ -70,6 +70,6 @@ def _merged(parts: Sequence[Overrides]) -> Overrides:
   merged: Overrides = {}
   for part in parts:
     if twice := merged.keys() & part.keys():
-      raise ValueError(f'two of the combined sweeps set {min(twice)}')
+      raise Error(f'two of the combined sweeps set {min(twice)}')
     merged.update(part)
   return merged

@@ -8,7 +8,13 @@ import runpy
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from contrastive_jax.config import Config, flat, unknown_key
+from contrastive_jax.config import (
+  Config,
+  Error,
+  MissingError,
+  flat,
+  unknown_key,
+)
 from contrastive_jax.sweeping import Overrides
 
 # Share of the training split that scores a point, unless the config has one.
@@ -58,22 +64,22 @@ def load_sweep(
       a field that the config does not have.
   """
   if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f'there is no sweep file {path}')
+    raise MissingError(f'there is no sweep file {path}')
   module = runpy.run_path(str(path))
   if 'get_sweep' not in module:
-    raise ValueError(f'{path} has no function get_sweep(config)')
+    raise Error(f'{path} has no function get_sweep(config)')
   try:
     found = module['get_sweep'](copy.deepcopy(config))
     overrides = list(found) if isinstance(found, Iterable) else [found]
   except (AttributeError, KeyError) as error:
     # ml_collections adds which fields there are, in lines of their own.
     sentence = str(error).strip('"\'').split('\\n')[0].split('\n')[0]
-    raise ValueError(
+    raise Error(
       f'get_sweep of {path} does not go with this config: {sentence}'
     ) from error
   for override in overrides:
     if not isinstance(override, dict):
-      raise ValueError(f'get_sweep of {path} yields {override!r}, not a dict')
+      raise Error(f'get_sweep of {path} yields {override!r}, not a dict')
   return overrides, module.get('SEEDS', 1)
 
 
@@ -105,7 +111,7 @@ def make_plan(
       twice, two points have the same name.
   """
   if not sweep:
-    raise ValueError('the sweep yields no overrides')
+    raise Error('the sweep yields no overrides')
   configs = [_overridden(base, override, given) for override in sweep]
   fields = dict.fromkeys(itertools.chain.from_iterable(sweep))
   # The label first: it stands for what goes with it.
@@ -126,7 +132,7 @@ def make_plan(
       setting = {field: value[field] for field in axes}
       name = _name(setting, seed)
       if name in seen:
-        raise ValueError(
+        raise Error(
           f'points {seen[name]} and {len(points)} of the sweep have the same '
           f'name {name}: it yields one setting twice, or two that differ only '
           'in characters that a file name cannot have'
@@ -173,11 +179,11 @@ def _overridden(base: Config, override: Overrides, given: Overrides) -> Config:
     if key == 'label':
       continue
     if key not in known:
-      raise ValueError(unknown_key(key, known))
+      raise Error(unknown_key(key, known))
     if key in ('seed', 'evaluation.baselines'):
-      raise ValueError(f'a sweep does not set {key}; seeds are --seeds=N')
+      raise Error(f'a sweep does not set {key}; seeds are --seeds=N')
     if key in given and key not in _BUDGET:
-      raise ValueError(
+      raise Error(
         f'the sweep sets {key}, and so does the command line '
         f'({given[key]!r}): leave one of them out'
       )
@@ -190,16 +196,16 @@ def _overridden(base: Config, override: Overrides, given: Overrides) -> Config:
         raise TypeError
       parent[last] = value
     except TypeError:
-      raise ValueError(
+      raise Error(
         f'the sweep sets {key} to {value!r}, which is not of the type '
         f'{wanted.__name__}'
       ) from None
   if 'epochs' in override and config.steps is not None:
-    raise ValueError(
+    raise Error(
       f'the sweep sets epochs, but steps={config.steps} overrides them'
     )
   if not config.data.held_out > 0:
-    raise ValueError('a sweep sets data.held_out to 0: it scores on that part')
+    raise Error('a sweep sets data.held_out to 0: it scores on that part')
   return config
 
 
@@ -232,7 +238,7 @@ def _name(setting: Overrides, seed: int) -> str:
   ]
   name = re.sub(r'[^\w.,=+-]+', '_', ','.join([*parts, f'seed={seed}']))
   if len(name) > _LONGEST_NAME:
-    raise ValueError(
+    raise Error(
       f"{name} is too long for a file name: give the setting a 'label'"
     )
   return name

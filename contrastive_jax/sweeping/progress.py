@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from contrastive_jax.config import Config, flat
+from contrastive_jax.config import Config, Error, flat
 from contrastive_jax.data import sources
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.sweeping import Overrides
@@ -53,12 +53,12 @@ def pin(
   # A field that only one of them has came with another version.
   for key in sorted(now['config'].keys() & before['config'].keys()):
     if before['config'][key] != now['config'][key]:
-      raise ValueError(
+      raise Error(
         f'{workdir} holds a sweep with {key}={before["config"][key]}, this one '
         f'has {key}={now["config"][key]}: use another --workdir'
       )
   if before['sweep'] != now['sweep']:
-    raise ValueError(
+    raise Error(
       f'{workdir} holds another sweep, of {len(before["sweep"])} settings '
       f'where this one has {len(now["sweep"])}, not all the same: use another '
       '--workdir'
@@ -76,7 +76,7 @@ def read_summary(point: Point) -> dict[str, Any] | None:
     return None
   data = json.loads((point.folder / 'config.json').read_text())['data']
   if not data.get('held_out', 0) > 0:
-    raise ValueError(
+    raise Error(
       f'{point.folder} was scored on the test split (its data.held_out is 0): '
       'a sweep chooses on a part of train, so this score is not taken'
     )

@@ -10,8 +10,8 @@ import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax import objectives, schedules
-from contrastive_jax.config import Config, base, check_keys
+from contrastive_jax import keys, objectives, schedules
+from contrastive_jax.config import Config, Error, base, check_keys
 from contrastive_jax.data import modalities, pipeline, sources
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.modalities import Modality
@@ -61,20 +61,16 @@ def build(
   mesh = step.make_mesh() if mesh is None else mesh
   devices = mesh.size
   if config.batch_size % devices:
-    raise ValueError(
+    raise Error(
       f'batch size {config.batch_size} is not divisible by {devices} devices'
     )
   if config.batch_size < 2:
-    raise ValueError(f'batch size {config.batch_size} has no negatives')
+    raise Error(f'batch size {config.batch_size} has no negatives')
   _check_ranges(config)
   if config.mapping not in ('shard_map', 'pmap'):
-    raise ValueError(
-      f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}"
-    )
+    raise Error(f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}")
   if config.on_collapse not in ('warn', 'stop'):
-    raise ValueError(
-      f"on_collapse is 'warn' or 'stop', not {config.on_collapse!r}"
-    )
+    raise Error(f"on_collapse is 'warn' or 'stop', not {config.on_collapse!r}")
   config = ml_collections.ConfigDict(config.to_dict())
   if source is None:
     source = sources.load(config.data.source)
@@ -88,7 +84,7 @@ def build(
     config.epochs * steps_per_epoch if config.steps is None else config.steps
   )
   if total_steps < 1:
-    raise ValueError(f'the run has {total_steps} steps; it needs at least 1')
+    raise Error(f'the run has {total_steps} steps; it needs at least 1')
   run = Run(
     batch_size=config.batch_size,
     num_examples=split.size,
@@ -153,22 +149,21 @@ def build(
 
 def init_state(job: Job) -> TrainState:
   """Returns the state before the first step, on every device of the mesh."""
+  seed = job.config.seed
 
-  def init(rng):
-    init_rng, rng = jax.random.split(rng)
-    params, model_state = job.objective.init(init_rng, example_batch(job))
+  def init():
+    rng = keys.of(seed, keys.Purpose.INITIALIZATION)
+    params, model_state = job.objective.init(rng, example_batch(job))
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       model_state=model_state,
       opt_state=job.optimizer.init(params),
-      rng=rng,
+      rng=keys.of(seed, keys.Purpose.STEP),
     )
 
   everywhere = NamedSharding(job.mesh, P())
-  return jax.jit(init, out_shardings=everywhere)(
-    jax.random.key(job.config.seed)
-  )
+  return jax.jit(init, out_shardings=everywhere)()
 
 
 def untrained_state(job: Job) -> TrainState:
@@ -235,15 +230,15 @@ def _check_ranges(config: Config) -> None:
     for part in key.split('.'):
       value = value[part]
     if value < least:
-      raise ValueError(f'{key} is {value}: it must be at least {least}')
+      raise Error(f'{key} is {value}: it must be at least {least}')
   if config.evaluation.knn_temperature <= 0:
-    raise ValueError('evaluation.knn_temperature must be above 0')
+    raise Error('evaluation.knn_temperature must be above 0')
   if not 0 <= config.data.held_out < 1:
-    raise ValueError(
+    raise Error(
       f'data.held_out is {config.data.held_out:g}: it must be in [0, 1)'
     )
   if config.data.interpolation not in ('bicubic', 'bilinear'):
-    raise ValueError(
+    raise Error(
       f"data.interpolation is 'bicubic' or 'bilinear', not "
       f'{config.data.interpolation!r}'
     )
@@ -252,34 +247,32 @@ def _check_ranges(config: Config) -> None:
 
 def _check_augment(c: Config) -> None:
   if len(c.blur) != len(c.solarize):
-    raise ValueError(
+    raise Error(
       f'augment.blur is for {len(c.blur)} views, augment.solarize for '
       f'{len(c.solarize)}'
     )
   if not c.blur:
-    raise ValueError('augment.blur is empty: it has a probability a view')
+    raise Error('augment.blur is empty: it has a probability a view')
   stages = base().augment.stages
   if unknown := set(c.stages) - set(stages):
-    raise ValueError(
+    raise Error(
       f'augment.stages has an unknown {min(unknown)!r}; there are '
       + ', '.join(stages)
     )
   if sorted(c.stages) != sorted(stages):
-    raise ValueError(
+    raise Error(
       'augment.stages names each of ' + ', '.join(stages) + ' once, not '
       f'{c.stages}; a probability of 0 leaves one out'
     )
   for name in ('crop_scale', 'local_scale'):
     low, high = c[name]
     if not 0 < low <= high <= 1:
-      raise ValueError(
+      raise Error(
         f'augment.{name} is ({low:g}, {high:g}): it must rise within (0, 1]'
       )
   for name in (*stages, 'local_blur', 'local_solarize'):
     if not all(0 <= chance <= 1 for chance in np.atleast_1d(c[name])):
-      raise ValueError(f'augment.{name} is {c[name]}: it must be in [0, 1]')
+      raise Error(f'augment.{name} is {c[name]}: it must be in [0, 1]')
   for name, least in (('local_crops', 0), ('local_size', 1)):
     if c[name] < least:
-      raise ValueError(
-        f'augment.{name} is {c[name]}: it must be at least {least}'
-      )
+      raise Error(f'augment.{name} is {c[name]}: it must be at least {least}')

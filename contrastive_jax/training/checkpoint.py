@@ -20,6 +20,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from contrastive_jax.config import Error
+
 # Orbax's name for a step that is still being written.
 _HALF_WRITTEN = '.orbax-checkpoint-tmp'
 
@@ -50,7 +52,7 @@ class Checkpoints:
       ValueError: if `every_steps` or `keep` is below 1.
     """
     if every_steps < 1 or keep < 1:
-      raise ValueError(
+      raise Error(
         'checkpoints need every_steps and keep of at least 1, '
         f'not {every_steps} and {keep}'
       )
@@ -110,7 +112,7 @@ class Checkpoints:
     steps = self.steps()[::-1]
     newest = steps[0] if steps else -1
     if set(_gather(newest)) != {newest}:
-      raise ValueError(
+      raise Error(
         f'the processes see different checkpoints in {directory}: '
         'it must be one folder that all of them share'
       )
@@ -129,10 +131,10 @@ class Checkpoints:
       _check_same_leaves(directory / str(step), leaves, state)
       return jax.tree.map(_place, state, _like(state, leaves)), step
     if damage and only is not None:
-      raise ValueError(f'checkpoint {only} is damaged ({damage[only]})')
+      raise Error(f'checkpoint {only} is damaged ({damage[only]})')
     if damage:
       reasons = '; '.join(f'step {step}: {why}' for step, why in damage.items())
-      raise ValueError(
+      raise Error(
         f'no checkpoint in {directory} is intact ({reasons}); '
         'move the folder away to start from scratch'
       )
@@ -305,7 +307,7 @@ def _check_same_leaves(path: Any, stored: dict[str, Any], state: Any) -> None:
   for name in wanted | stored:
     there, here = _describe(stored.get(name)), _describe(wanted.get(name))
     if there != here:
-      raise ValueError(
+      raise Error(
         f'checkpoint {path} is of another config: '
         f'{name} is {there} there and {here} here'
       )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from contrastive_jax import schedules
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error
 
 
 def make_optimizer(
@@ -55,7 +55,7 @@ def make_optimizer(
   weight_decay = config.weight_decay
   if config.weight_decay_end is not None:
     if config.name == 'larc':
-      raise ValueError(
+      raise Error(
         'optimizer.weight_decay_end is for lars, sgd and adamw, not for larc'
       )
     weight_decay = schedules.half_cosine(
@@ -173,7 +173,7 @@ def _update_rule(
     if config.learning_rate_inside_momentum:
       return optax.chain(*clip, decay, adapt, rate, momentum)
     return optax.chain(*clip, decay, adapt, momentum, rate)
-  raise ValueError(
+  raise Error(
     f"optimizer.name is 'lars', 'larc', 'sgd' or 'adamw', not {config.name!r}"
   )
 
@@ -222,7 +222,7 @@ def _labels(config: Config, field: str) -> Callable[[Any], dict[str, str]]:
 
   def labels(params: Any) -> dict[str, str]:
     if unknown := [name for name in config[field] if name not in params]:
-      raise ValueError(
+      raise Error(
         f'optimizer.{field} names {unknown[0]!r}; the entries of the '
         f'parameters are {", ".join(params)}'
       )

@@ -16,6 +16,7 @@ import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from contrastive_jax.config import Error
 from contrastive_jax.data.modalities import Modality
 from contrastive_jax.objectives import Objective
 from contrastive_jax.training.state import TrainState
@@ -162,7 +163,7 @@ def mapped(
       return x.reshape(local, x.shape[0] // local, *x.shape[1:])
 
     return lambda state, batch: compiled(state, jax.tree.map(by_device, batch))
-  raise ValueError(f"mapping is 'shard_map' or 'pmap', not {mapping!r}")
+  raise Error(f"mapping is 'shard_map' or 'pmap', not {mapping!r}")
 
 
 def shard(batch: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from clu import metric_writers
 from jax.experimental import multihost_utils
 
-from contrastive_jax.config import flat
+from contrastive_jax.config import Error, flat
 from contrastive_jax.training import build, progress
 from contrastive_jax.training.checkpoint import atomic_write
 
@@ -25,12 +25,10 @@ def local_path(workdir: str | pathlib.Path) -> pathlib.Path:
     ValueError: it is a URL, or a file.
   """
   if '://' in str(workdir):
-    raise ValueError(
-      f'the work folder {workdir} is a URL: mount it as a folder'
-    )
+    raise Error(f'the work folder {workdir} is a URL: mount it as a folder')
   workdir = pathlib.Path(workdir)
   if workdir.exists() and not workdir.is_dir():
-    raise ValueError(f'the work folder {workdir} is a file')
+    raise Error(f'the work folder {workdir} is a file')
   return workdir
 
 
@@ -53,7 +51,7 @@ def write_config(job: build.Job, workdir: pathlib.Path) -> None:
     try:
       before = flat(json.loads(path.read_text()))
     except (OSError, ValueError, AttributeError) as error:
-      raise ValueError(
+      raise Error(
         f'{path} is missing or damaged ({error}), but there are checkpoints: '
         'use another --workdir'
       ) from error
@@ -61,7 +59,7 @@ def write_config(job: build.Job, workdir: pathlib.Path) -> None:
     # A field that only one of them has came with another version.
     for key in sorted(now.keys() & before.keys()):
       if key.split('.')[0] not in _FREE_FIELDS and before[key] != now[key]:
-        raise ValueError(
+        raise Error(
           f'{workdir} holds a run with {key}={before[key]}, this one has '
           f'{key}={now[key]}: use another --workdir'
         )
@@ -71,7 +69,7 @@ def write_config(job: build.Job, workdir: pathlib.Path) -> None:
   multihost_utils.sync_global_devices('config.json')
   seen = multihost_utils.process_allgather(np.asarray(path.exists()))
   if not np.all(seen):
-    raise ValueError(
+    raise Error(
       f'{workdir} is not shared: only {np.sum(seen)} of {np.size(seen)} '
       'processes see the config.json that process 0 wrote'
     )

@@ -35,7 +35,7 @@ def test_extract_returns_every_row_once_in_id_order(devices):
   mesh = Mesh(np.array(jax.devices()[:devices]), ('data',))
   fn = jax.tree_util.Partial(_project, params)
   rows, labels, ids = features_lib.extract(fn, _batches(), mesh=mesh)
-  raw, raw_labels, raw_ids = features_lib.pixels(_batches())
+  raw, raw_labels, raw_ids = features_lib.flattened(_batches())
   np.testing.assert_array_equal(ids, np.arange(37))
   np.testing.assert_array_equal(labels, np.arange(37) % 3)
   np.testing.assert_array_equal(raw_ids, ids)

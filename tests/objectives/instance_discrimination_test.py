@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from contrastive_jax import keys
 from contrastive_jax.losses import _instance as instance
 from contrastive_jax.training import build, step
 from tests import tiny
@@ -85,7 +86,9 @@ def test_z_comes_from_the_first_batch_and_stays():
   loss = loss_fn(job, batch)
   assert state.model_state['log_z'] == -np.inf
   _, (first, _, (z,)) = loss(state.params, state.model_state)
-  noise = instance.draw_noise(jax.random.key(0), batch['id'], 50, SIZE)
+  noise = instance.draw_noise(
+    keys.draw(jax.random.key(0), keys.Draw.NOISE), batch['id'], 50, SIZE
+  )
   slots = np.concatenate([batch['id'][:, None], noise], axis=1)
   rows = state.model_state['bank'][slots]
   v = z / np.linalg.norm(z, axis=1, keepdims=True)

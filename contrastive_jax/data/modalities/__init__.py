@@ -10,9 +10,8 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, found
 from contrastive_jax.data.split import Source
-from contrastive_jax.named import found
 
 
 class TrainBatches(Protocol):

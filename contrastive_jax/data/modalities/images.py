@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error
 from contrastive_jax.data import augment, pipeline
 from contrastive_jax.data.modalities import Modality, Preview
 from contrastive_jax.data.split import Split
@@ -143,20 +143,20 @@ def augmented_views(
 def _check(config: Config, channels: int) -> None:
   c, data = config.augment, config.data
   if c.local_crops and c.local_size >= data.image_size:
-    raise ValueError(
+    raise Error(
       f'local crops of {c.local_size} pixels are not smaller than the '
       f'{data.image_size} of the images: set augment.local_size'
     )
   for field in ('mean', 'std'):
     if len(data[field]) not in (0, channels):
-      raise ValueError(
+      raise Error(
         f'data.{field} has {len(data[field])} values, the images have '
         f'{channels} channels'
       )
   if len(data.mean) != len(data.std):
-    raise ValueError('data.mean and data.std go together: give both or neither')
+    raise Error('data.mean and data.std go together: give both or neither')
   if np.any(np.asarray(data.std) == 0):
-    raise ValueError('data.std has a zero')
+    raise Error('data.std has a zero')
 
 
 def _titles(config: Config) -> tuple[str, ...]:

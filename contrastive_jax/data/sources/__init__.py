@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from typing import Any
 
+from contrastive_jax.config import Error
 from contrastive_jax.data.split import Source
 
 
@@ -35,19 +36,19 @@ def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:
     ValueError, FileNotFoundError: one sentence that says what is wrong.
   """
   if channels not in (None, 1, 3):
-    raise ValueError(f'channels must be 1 or 3, not {channels}')
+    raise Error(f'channels must be 1 or 3, not {channels}')
   kind, colon, where = spec.partition(':')
   if '.' in kind and where:
     module = importlib.import_module(kind)
   elif kind in names() and (bool(where) == bool(colon)):
     module = importlib.import_module(f'{__name__}.{kind}')
   else:
-    raise ValueError(
+    raise Error(
       f"unknown data source '{spec}'; known are {', '.join(specs())}"
       + _hint(kind)
     )
   if bool(where) != (':' in module.SPEC):
-    raise ValueError(f"unknown data source '{spec}'; it is {module.SPEC}")
+    raise Error(f"unknown data source '{spec}'; it is {module.SPEC}")
   return module.load(where, channels=channels, **options)
 
 

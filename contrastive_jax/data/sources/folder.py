@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from contrastive_jax.config import Error, MissingError
 from contrastive_jax.data.decode import tf
 from contrastive_jax.data.readers import RandomAccess
 from contrastive_jax.data.split import Source, Split, hold_out
@@ -35,16 +36,16 @@ def load(path: str, *, channels: int | None = None) -> Source:
   spec, root = f'folder:{path}', pathlib.Path(path).expanduser()
   channels = channels or 3
   if not root.is_dir():
-    raise FileNotFoundError(f'{spec}: there is no folder {root}')
+    raise MissingError(f'{spec}: there is no folder {root}')
   paths, others = _find_images(root)
   if not paths:
     seen = ', '.join(f'{k} ({n})' for k, n in others.most_common(8))
-    raise ValueError(
+    raise Error(
       f'{spec}: no image ({", ".join(_EXTENSIONS)}) in {root};'
       f' extensions there: {seen or "none, it is empty"}'
     )
   if len(paths) < 2:
-    raise ValueError(f'{spec}: only 1 image in {root}, at least 2 are needed')
+    raise Error(f'{spec}: only 1 image in {root}, at least 2 are needed')
 
   def below(top: str) -> list[str]:
     return [p[len(top) + 1 :] for p in paths if p.startswith(f'{top}/')]
@@ -130,7 +131,7 @@ def _files(
   else:
     unknown = sorted(set(classes) - set(names))
     if unknown:
-      raise ValueError(
+      raise Error(
         f'{name} has the class {unknown[0]}, which the train folder has not'
       )
     number = {n: i for i, n in enumerate(names)}

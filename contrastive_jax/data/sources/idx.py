@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from contrastive_jax.config import Error, MissingError
 from contrastive_jax.data.split import Source, Split, from_arrays
 
 SPEC = 'idx:PATH'
@@ -22,7 +23,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
   """
   spec, folder = f'idx:{where}', pathlib.Path(where).expanduser()
   if not folder.is_dir():
-    raise FileNotFoundError(f'{spec}: there is no folder {folder}')
+    raise MissingError(f'{spec}: there is no folder {folder}')
 
   def find(name: str) -> pathlib.Path | None:
     files = (folder / name, folder / f'{name}.gz')
@@ -38,7 +39,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
     path = find(f'{prefix}-labels-idx1-ubyte')
     labels = None if path is None else _read_idx(path, 1)
     if labels is not None and len(labels) != len(images):
-      raise ValueError(
+      raise Error(
         f'{spec}: {len(images)} {split} images but {len(labels)} labels'
       )
     names = None
@@ -49,7 +50,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
     )
   train, test = splits
   if train is None:
-    raise FileNotFoundError(
+    raise MissingError(
       f'{spec}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in'
       f' {folder}'
     )
@@ -63,17 +64,17 @@ def _read_idx(path: pathlib.Path, dims: int) -> np.ndarray:
     with opener(path, 'rb') as f:
       raw = f.read()
   except (OSError, EOFError) as error:
-    raise ValueError(f'{path} cannot be read: {error}') from error
+    raise Error(f'{path} cannot be read: {error}') from error
   magic, header = 0x0800 + dims, 4 + 4 * dims
   found = int.from_bytes(raw[:4], 'big')
   if len(raw) < header or found != magic:
-    raise ValueError(
+    raise Error(
       f'{path} starts with {found:#010x}, not with the {magic:#010x} of an'
       f' idx{dims}-ubyte file'
     )
   shape = np.frombuffer(raw, '>u4', dims, 4).astype(int)
   if len(raw) - header != shape.prod():
-    raise ValueError(
+    raise Error(
       f'{path} promises {shape.prod()} bytes of data and holds'
       f' {len(raw) - header}'
     )

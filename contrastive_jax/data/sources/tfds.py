@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from contrastive_jax.config import Error, MissingError
 from contrastive_jax.data import decode
 from contrastive_jax.data.decode import tf
 from contrastive_jax.data.readers import RandomAccess, Stream
@@ -50,7 +51,7 @@ def load(
     known = tfds.list_builders(with_community_datasets=False)
     near = difflib.get_close_matches(name.split('/')[0].split(':')[0], known)
     where = data_dir or tfds.core.constants.DATA_DIR
-    raise ValueError(
+    raise Error(
       f'{spec}: TFDS knows no dataset of this name and none is prepared in'
       f' {where}' + (f'; near are {", ".join(near)}' if near else '')
     ) from error
@@ -58,14 +59,14 @@ def load(
     _prepare(spec, builder)
   image = _feature(builder, 'image', tfds.features.Image)
   if image is None:
-    raise ValueError(
+    raise Error(
       f'{spec} has no image feature; its features are'
       f' {", ".join(builder.info.features)}'
     )
   label = _feature(builder, 'label', tfds.features.ClassLabel)
   splits = builder.info.splits
   if 'train' not in splits:
-    raise ValueError(
+    raise Error(
       f'{spec} has no split train; its splits are {", ".join(splits)}'
     )
   train = _split(spec, builder, 'train', image, label, channels)
@@ -87,7 +88,7 @@ def _prepare(spec: str, builder) -> None:
     ' here, name its parent in TFDS_DATA_DIR, or use folder:PATH or idx:PATH'
   )
   if not any(_reachable(host) for host in hosts):
-    raise FileNotFoundError(
+    raise MissingError(
       f'{spec} is not prepared in {builder.data_dir} and {hosts[0]} cannot be'
       f' reached to download it: {advice}'
     )
@@ -96,7 +97,7 @@ def _prepare(spec: str, builder) -> None:
   except Exception as error:
     # TFDS raises all kinds: missing manual files, checksums, timeouts.
     reason = ' '.join(str(error).split())[:300]
-    raise ValueError(
+    raise Error(
       f'{spec} is not prepared in {builder.data_dir} and preparing it failed'
       f' ({reason}): {advice}'
     ) from error
@@ -232,7 +233,7 @@ def _collect(spec: str, dataset) -> tuple[np.ndarray, np.ndarray]:
   try:
     batches = list(dataset.batch(256).as_numpy_iterator())
   except tf.errors.OpError as error:
-    raise ValueError(
+    raise Error(
       f'{spec} is damaged: {error.message.splitlines()[0]}'
     ) from error
   first, second = zip(*batches, strict=True)
