@@ -11,12 +11,12 @@ Version 1 and four changes. The official cosine moves once an epoch, ours every
 step.
 """
 
-from configs import moco_v1_r50
+from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = moco_v1_r50.get_config(source)
+  c = recipes.get_config('moco_v1_r50', source)
   c.augment.update(presets.MOCO_V2)
   c.objective.temperature = 0.2
   c.objective.projector_layers = 2

@@ -13,11 +13,11 @@ batch 64 was no worse than 256; and 20 pixels a side instead of 28 double the
 images a second, which is worth more than the pixels.
 """
 
-from configs import simclr_small
+from contrastive_jax import recipes
 
 
 def get_config(source='idx:/usr/share/datasets/fashion-mnist'):
-  c = simclr_small.get_config(source)
+  c = recipes.get_config('simclr_small', source)
   c.data.image_size = 20
   c.batch_size = 128
   c.steps = 3600

@@ -7,6 +7,7 @@ follow from them in code, and are printed as the sum that they came from.
 
 import difflib
 import importlib
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -228,3 +229,20 @@ def found(
       f'{field} is {name!r}, but {module_name} has no function {attribute!r}'
     )
   return function
+
+
+def packaged_config(name: str) -> pathlib.Path | None:
+  """Returns the file of a config that comes with the package.
+
+  Args:
+    name: such as 'simclr_small'.
+
+  Returns:
+    The path; None if there is no such config.
+  """
+  package = pathlib.Path(__file__).parent
+  # In a wheel they are a subpackage, in a checkout beside the package.
+  for folder in (package / 'configs', package.parent / 'configs'):
+    if (path := folder / f'{name}.py').is_file():
+      return path
+  return None

@@ -4,27 +4,25 @@ Flags only; the work is in train.py.
 """
 
 import os
-import pathlib
 import re
-import sys
 from collections.abc import Sequence
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from contrastive_jax.commands import command_line
 
-_DEFAULT_CONFIG = (
-  pathlib.Path(__file__).parents[1] / 'configs' / 'simclr_small.py'
-)
+_DEFAULT_CONFIG = 'simclr_small'
 # No default here: overrides would be tried on it before the user's own file.
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
-  'FILE or FILE:SOURCE, as configs/simclr_small.py:tfds:cifar10; '
-  'configs/simclr_small.py if not given. Any field can be overridden: '
-  '--config.objective.temperature=0.2',
+  'FILE or FILE:SOURCE, as configs/simclr_small.py:tfds:cifar10, or the name '
+  'of one that comes with the package, as simclr_small:digits, which is the '
+  'default. Any field can be overridden: --config.objective.temperature=0.2; '
+  'all fields, with units and defaults, are in contrastive_jax/config.py, '
+  "those of an objective in its module's Fields. Sources: digits, folder:PATH, "
+  'idx:PATH, tfds:NAME.',
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -59,19 +57,9 @@ def main(argv: Sequence[str]) -> None:
   set_up_devices(_CONFIG.value.batch_size)
   # Only now: the import reads data, and makes TensorFlow leave devices alone.
   from contrastive_jax import train
-  from contrastive_jax.diagnostics import health
 
-  try:
+  with command_line.errors_in_a_sentence():
     train.pretrain(_CONFIG.value, _WORKDIR.value)
-  except (
-    ValueError,
-    OSError,
-    FloatingPointError,
-    health.Collapsed,
-  ) as error:
-    # One sentence for the user; the trace, for us, is one flag away.
-    logging.debug('raised here', exc_info=True)
-    sys.exit(f'error: {error}')
 
 
 def set_up_devices(batch_size: int) -> None:
@@ -80,6 +68,8 @@ def set_up_devices(batch_size: int) -> None:
   rows = batch_size // (_PROCESSES.value or 1)
   dividing = [n for n in range(1, cores + 1) if rows % n == 0]
   command_line.set_up_cpu(_CPU_DEVICES.value or dividing[-1])
+  import jax
+
   if _COORDINATOR.value == 'auto':
     jax.distributed.initialize()
   elif _COORDINATOR.value:
@@ -90,8 +80,11 @@ def set_up_devices(batch_size: int) -> None:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; what is wrong with it is said in one sentence."""
+  if any(re.match(r'--?help', argument) for argument in argv):
+    return flags.FLAGS(argv)  # prints, and ends; no config is loaded for it
   if not any(re.match(r'--?config(=|$)', argument) for argument in argv):
     argv = [argv[0], f'--config={_DEFAULT_CONFIG}', *argv[1:]]
+  argv = command_line.with_config_paths(argv)
   with command_line.said_in_a_sentence():
     rest = flags.FLAGS(argv)
     # A file that could not be loaded fails at its first use, not before.

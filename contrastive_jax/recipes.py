@@ -1,12 +1,29 @@
 """What the configs of `configs/` start from: a config states what differs."""
 
+import runpy
 from collections.abc import Mapping
 from typing import Any
 
 from contrastive_jax import config as config_lib
 from contrastive_jax import objectives
-from contrastive_jax.config import Config
+from contrastive_jax.config import Config, Error, packaged_config
 from contrastive_jax.data import presets
+
+
+def get_config(name: str, *source: str) -> Config:
+  """Returns a config that comes with the package.
+
+  Args:
+    name: such as 'simclr_small'.
+    *source: of the data; if not given, the config's own.
+
+  Raises:
+    Error: there is no such config.
+  """
+  path = packaged_config(name)
+  if path is None:
+    raise Error(f'there is no config {name!r} in the package')
+  return runpy.run_path(str(path))['get_config'](*source)
 
 
 def start(objective: str, source: str) -> Config:

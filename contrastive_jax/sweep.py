@@ -26,6 +26,7 @@ from typing import IO
 from absl import app, flags
 from ml_collections import config_flags
 
+from contrastive_jax.commands import command_line
 from contrastive_jax.config import Error
 from contrastive_jax.sweeping import Overrides, results
 from contrastive_jax.sweeping.plan import (
@@ -230,11 +231,10 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   try:
-    _main(flags.FLAGS)
+    with command_line.errors_in_a_sentence():
+      _main(flags.FLAGS)
   except KeyboardInterrupt:
     sys.exit('stopped; the same command continues the sweep')
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
 
 
 def _main(f: flags.FlagValues) -> None:

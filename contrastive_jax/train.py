@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from absl import logging
 from clu import parameter_overview
 
 from contrastive_jax.config import Config
@@ -15,6 +16,7 @@ from contrastive_jax.diagnostics import health
 from contrastive_jax.evaluation import comparison
 from contrastive_jax.training import build, loop, optim, progress, workfolder
 from contrastive_jax.training.checkpoint import Checkpoints, atomic_write
+from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.termination import Termination
 
 
@@ -55,15 +57,7 @@ def pretrain(
     for note in job.notes:
       say(note)
     state = build.init_state(job)
-    table = parameter_overview.get_parameter_overview
-    say(table(state.params, include_stats=False))
-    say(
-      optim.parameter_groups(
-        job.config.optimizer,
-        state.params,
-        steps_per_epoch=job.run.steps_per_epoch,
-      )
-    )
+    log_parameters(job, state)
     with Checkpoints(
       workdir / 'checkpoints',
       every_steps=job.config.checkpoint.every_steps,
@@ -74,6 +68,8 @@ def pretrain(
       if restored := checkpoints.restore(state):
         state, start_step = restored
         say(f'continuing from the checkpoint of step {start_step:,}')
+      if start_step < job.run.total_steps:
+        say('compiling the first step')
       try:
         state, last, unreadable = loop.train(
           job, state, start_step, workdir, checkpoints, termination, on_report
@@ -103,6 +99,21 @@ def pretrain(
     say(comparison.table(summary))
     say(f'verdict: {last.get("verdict")}; all of it in {workdir}/summary.json')
     return summary
+
+
+def log_parameters(job: build.Job, state: TrainState) -> None:
+  """Says how many parameters there are; parameters.txt has the whole tables."""
+  sizes = [x.size for x in jax.tree.leaves(state.params)]
+  progress.say(f'{sum(sizes):,} parameters in {len(sizes)} tensors')
+  overview = parameter_overview.get_parameter_overview(
+    state.params, include_stats=False
+  )
+  groups = optim.parameter_groups(
+    job.config.optimizer,
+    state.params,
+    steps_per_epoch=job.run.steps_per_epoch,
+  )
+  logging.info('%s\n%s', overview, groups)
 
 
 def _write_summary(workdir: pathlib.Path, summary: dict[str, Any]) -> None:

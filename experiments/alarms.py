@@ -15,10 +15,9 @@ import tempfile
 
 from absl import logging
 
-from contrastive_jax import train
 from contrastive_jax.commands import command_line
 from contrastive_jax.config import Config
-from contrastive_jax.training import build
+from contrastive_jax.training import build, loop
 from contrastive_jax.training.checkpoint import Checkpoints
 from experiments import small_configs
 
@@ -42,7 +41,7 @@ SETTING = {
 }
 
 
-class _After(train.Termination):
+class _After(loop.Termination):
   """Stops a run at a step, as SIGTERM would."""
 
   def __init__(self, step: int) -> None:
@@ -80,7 +79,7 @@ def verdicts(config: Config, workdir: pathlib.Path) -> dict[int, str]:
   with Checkpoints(
     workdir / 'checkpoints', every_steps=10 * STEPS, keep=1, log=print
   ) as checkpoints:
-    train.train(
+    loop.train(
       job, build.init_state(job), 0, workdir, checkpoints, _After(STEPS)
     )
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()

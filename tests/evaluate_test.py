@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_jax import evaluate
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.evaluation import encoder, finetune, record
+from contrastive_jax.evaluation import run as evaluate
 from contrastive_jax.training import build, workfolder
 from contrastive_jax.training.checkpoint import Checkpoints
 from experiments import small_configs

@@ -12,6 +12,7 @@ from contrastive_jax import preview
 from contrastive_jax.data import modalities, readers
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.decode import tf
+from contrastive_jax.reporting import sheet as sheets
 from contrastive_jax.training import build, step
 from contrastive_jax.training.state import TrainState
 from tests import tiny
@@ -45,7 +46,7 @@ def test_views_are_those_of_the_training_step():
   )
   batch = build.first_batch(job)
   _, seen = step.mapped(gradient_fn, job.mesh)(state, batch)
-  sheet = preview.sheet(job)
+  sheet = sheets.sheet(job)
   assert sheet.titles == ('view 1', 'view 2', 'local crop 1')
   for shown, fed in zip(sheet.views, seen, strict=True):
     fed = np.asarray(fed) * 0.2 + 0.3
@@ -71,7 +72,7 @@ def test_a_stream_without_labels_shows_the_views_of_its_first_images():
   reader = readers.Stream(stream, 1, 12, 1)
   streamed = split_lib.Split('streamed', 12, 1, reader)
   here, there = (
-    preview.sheet(job._replace(source=job.source._replace(train=split)))
+    sheets.sheet(job._replace(source=job.source._replace(train=split)))
     for split in (kept, streamed)
   )
   np.testing.assert_array_equal(np.stack(here.images), np.stack(there.images))
@@ -80,26 +81,26 @@ def test_a_stream_without_labels_shows_the_views_of_its_first_images():
     np.testing.assert_allclose(a, b, atol=0.02)
 
 
-def _sheet(*views: np.ndarray) -> preview.Sheet:
+def _sheet(*views: np.ndarray) -> sheets.Sheet:
   titles = ('view 1', 'view 2', 'local crop 1')
-  return preview.Sheet([np.zeros((4, 4, 3), np.uint8)] * 20, views, titles, ())
+  return sheets.Sheet([np.zeros((4, 4, 3), np.uint8)] * 20, views, titles, ())
 
 
 def test_notes_on_flat_and_on_equal_views():
   rng = np.random.default_rng(0)
   a, b, local = rng.uniform(size=(3, 20, 4, 4, 3))
-  assert preview.notes(_sheet(a, b, local)) == []
+  assert sheets.notes(_sheet(a, b, local)) == []
   # One colour is nothing to see, though its channels differ.
   flat = local.copy()
   flat[:3] = [0.2, 0.5, 0.9]
-  (note,) = preview.notes(_sheet(a, b, flat))
+  (note,) = sheets.notes(_sheet(a, b, flat))
   assert note.startswith('3 of 20 images are nearly constant in local crop 1')
   assert 'below 2 % of their range; of the images as they are, 20)' in note
   b[:3] = a[:3] + 0.01
-  (note,) = preview.notes(_sheet(a, b, local))
+  (note,) = sheets.notes(_sheet(a, b, local))
   assert note.startswith('view 1 and view 2 of 3 of 20 images are nearly the')
   b[2] = local[2]  # 2 of 20 are not many
-  assert preview.notes(_sheet(a, b, local)) == []
+  assert sheets.notes(_sheet(a, b, local)) == []
 
 
 @pytest.mark.filterwarnings(_LOADING)

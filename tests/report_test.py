@@ -14,7 +14,7 @@ import scipy.stats
 from contrastive_jax import report, train
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder
-from contrastive_jax.reporting import figures, folder, learned, words
+from contrastive_jax.reporting import document, figures, folder, learned, words
 from tests import tiny
 
 _BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
@@ -80,12 +80,12 @@ def crashed(finished) -> pathlib.Path:
 def pages(finished, crashed, tmp_path_factory) -> dict[str, str]:
   """One run, and two; and nothing else was written."""
   before = _tree(finished), _tree(crashed)
-  output, gaps = report.write([finished])
+  output, gaps = document.write([finished])
   assert output == finished / 'report.html' and gaps == []
   one = output.read_text()
   output.unlink()
   both = tmp_path_factory.mktemp('report') / 'both.html'
-  _, gaps = report.write([finished, crashed], both)
+  _, gaps = document.write([finished, crashed], both)
   assert (_tree(finished), _tree(crashed)) == before
   return {'one': one, 'two': both.read_text(), 'gaps': '\n'.join(gaps)}
 
@@ -294,7 +294,7 @@ def test_neighbours_by_brute_force():
 @pytest.mark.parametrize('n', [1, 2, 5])
 def test_few_images_without_labels(n):
   some = _random(n, 4)
-  page = ''.join((*report._map(some), *report._neighbours(some)))
+  page = ''.join((*document._map(some), *document._neighbours(some)))
   assert page.count('<img') == 1 + min(n, 8) * min(n, 8)
   assert '✓' not in page and '✗' not in page
 
@@ -303,7 +303,7 @@ def test_a_collapsed_encoder_is_shown_too():
   some = _random(20, 4, labels=True)
   some = some._replace(unit=np.full((20, 4), 0.5, np.float32))
   assert learned.maps(some)[1] is None
-  page = ''.join((*report._map(some), *report._neighbours(some)))
+  page = ''.join((*document._map(some), *document._neighbours(some)))
   assert '1.00 · b ✗' in page
   run = folder.Run(pathlib.Path(), 'x', {}, [], {}, [], ())
   figures.spectra([run], [learned.spectrum(some)]).savefig(
@@ -317,7 +317,7 @@ def test_a_damaged_folder_is_shown_as_far_as_it_goes(crashed, tmp_path):
   (workdir / 'config.json').write_text('{"seed": ')
   (workdir / 'summary.json').write_text('[]')
   (workdir / 'evaluation.json').write_text('{"results": ["x", {}]}')
-  output, gaps = report.write([workdir])
+  output, gaps = document.write([workdir])
   page = _text(output.read_text())
   assert 'config.json is damaged and left out (Expecting value' in gaps[0]
   assert 'summary.json is damaged' in ' '.join(gaps)

@@ -2,11 +2,17 @@
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-import jax
 from absl import flags
+from ml_collections import config_flags
+
+from contrastive_jax.config import Config, Error, packaged_config
+
+# Set to anything, a command shows where an error was raised.
+_TRACEBACK = 'CONTRASTIVE_JAX_TRACEBACK'
 
 
 def set_up_cpu(devices: int) -> None:
@@ -15,6 +21,8 @@ def set_up_cpu(devices: int) -> None:
   Args:
     devices: how many.
   """
+  import jax  # takes a second, which --help is not to wait for
+
   jax.config.update('jax_num_cpu_devices', devices)
   # On a busy machine, or one that slept, a device may be late for a reduction:
   # XLA ends the process after 40 seconds unless told otherwise.
@@ -44,3 +52,56 @@ def said_in_a_sentence() -> Iterator[None]:
     sys.exit(f'error: there is no config file {path}' if path else f'{error}')
   except (flags.Error, TypeError) as error:
     sys.exit(f'error: {error}')
+
+
+@contextlib.contextmanager
+def errors_in_a_sentence() -> Iterator[None]:
+  """Ends the process with one sentence if a user's input is wrong.
+
+  Any other error, a mistake in our code or in the user's own, keeps its
+  traceback.
+
+  Raises:
+    SystemExit: with the sentence.
+  """
+  try:
+    yield
+  except (Error, OSError) as error:
+    if os.environ.get(_TRACEBACK):
+      raise
+    sys.exit(f'error: {error}\n({_TRACEBACK}=1 shows where it was raised)')
+
+
+def with_config_paths(argv: Sequence[str]) -> list[str]:
+  """Returns the arguments with the path of a config that is named without one.
+
+  Args:
+    argv: `--config=simclr_small:digits` names a config that comes with the
+      package; whatever is a file, or looks like one, stays.
+  """
+  found = []
+  for argument in argv:
+    flag, equals, value = argument.partition('=')
+    name, colon, source = value.partition(':')
+    if flag.lstrip('-') == 'config' and re.fullmatch(r'\w+', name):
+      if path := packaged_config(name):
+        argument = f'{flag}{equals}{path}{colon}{source}'
+    found.append(argument)
+  return found
+
+
+def read_config(arguments: list[str]) -> Config:
+  """Reads --config and its overrides; what is wrong is said in a sentence."""
+  arguments = with_config_paths(arguments)
+  # Flags of our own: the process may have others of that name.
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    'config', None, flag_values=values, sys_argv=arguments, lock_config=True
+  )
+  with said_in_a_sentence():
+    rest = values(arguments)[1:]
+    # A file that could not be loaded fails at its first use, not before.
+    values.config.get('seed')
+  if rest:
+    sys.exit(f'error: unexpected argument {rest[0]!r}')
+  return values.config

@@ -1,6 +1,7 @@
 """The splits of a data source, and how they are divided."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -158,4 +159,79 @@ def from_arrays(
     image_shape=(images.shape[1], images.shape[2]),
     labels=labels,
     reader=readers.InMemory(images, labels),
+  )
+
+
+def source_from_arrays(
+  images: np.ndarray,
+  labels: np.ndarray | None = None,
+  *,
+  test_images: np.ndarray | None = None,
+  test_labels: np.ndarray | None = None,
+  class_names: Sequence[str] | None = None,
+  name: str = 'arrays',
+) -> Source:
+  """Returns a data source of images in memory.
+
+  Args:
+    images: uint8 [n, height, width, 1 or 3].
+    labels: integers [n] from 0 on, or None.
+    test_images: of the test split; None: a fifth of every class of the labelled
+      images, chosen by us, takes its place, and without labels nothing does.
+    test_labels: of the test images.
+    class_names: one a label; None: their numbers.
+    name: of the source, as printed.
+
+  Raises:
+    Error: the arrays are no images, or do not fit together.
+  """
+
+  def checked(images, labels, what):
+    images = np.asarray(images)
+    if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
+      raise Error(
+        f'{what}images are {images.dtype} of shape {images.shape}: they must '
+        'be uint8 [n, height, width, 1 or 3]'
+      )
+    if images.shape[-1] not in (1, 3):
+      raise Error(
+        f'{what}images have {images.shape[-1]} channels: they must have 1 or 3'
+      )
+    if labels is None:
+      return images, None
+    labels = np.asarray(labels)
+    if labels.shape != images.shape[:1]:
+      raise Error(
+        f'{what}labels have shape {labels.shape}, for {len(images)} images'
+      )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+      raise Error(f'{what}labels must be integers from 0 on')
+    return images, labels
+
+  images, labels = checked(images, labels, '')
+  names = None
+  if labels is not None:
+    count = int(labels.max()) + 1
+    names = tuple(map(str, class_names or range(count)))
+    if len(names) < count:
+      raise Error(f'label {count - 1} has no name: there are {len(names)}')
+  if test_images is not None:
+    test_images, test_labels = checked(test_images, test_labels, 'test ')
+    if test_images.shape[1:] != images.shape[1:]:
+      raise Error(
+        f'test images are of shape {test_images.shape[1:]}, the others of '
+        f'{images.shape[1:]}'
+      )
+    test = from_arrays(f'{name} test', test_images, test_labels, names)
+    return Source(
+      name, from_arrays(f'{name} train', images, labels, names), test
+    )
+  whole = from_arrays(name, images, labels, names)
+  if labels is None:
+    return Source(name, whole, None)
+  train_ids, test_ids = hold_out(labels)
+  return Source(
+    name,
+    subset(whole, train_ids, 'train'),
+    subset(whole, test_ids, 'test') if len(test_ids) else None,
   )

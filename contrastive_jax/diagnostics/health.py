@@ -4,6 +4,8 @@ import math
 from collections.abc import Container, Sequence
 from typing import Any
 
+from contrastive_jax.config import Error
+
 # Besides 'ok', and 'not finite', which ends a run.
 VERDICTS = {'at chance', 'partial collapse', 'collapsed'}
 
@@ -22,7 +24,7 @@ _COLLAPSED_GAUGE = 0.05
 _PARTIAL_RANK = 3.0
 
 
-class Collapsed(RuntimeError):
+class Collapsed(Error):
   """A run was stopped because its embedding collapsed."""
 
   def __init__(self, sentence: str, report: dict[str, Any]):
@@ -52,16 +54,18 @@ def verdict(
   report: dict[str, Any],
   *,
   judged_from: int,
+  warmup_steps: int = 0,
   largest_rank: int,
   known: Container[str],
 ) -> str:
-  """Returns 'ok', 'at chance', 'partial collapse', 'collapsed', 'not finite'.
+  """Returns 'ok', or what is wrong: see `VERDICTS`.
 
   Args:
     report: step, loss, chance_loss, and of `embedding.statistics` spread,
       effective_rank and rankme; collapse_gauge (1 healthy, 0 collapsed) where
       the objective has one of its own.
     judged_from: the step from which 'at chance' may be said: `judged_from`.
+    warmup_steps: before their end nothing but 'not finite' is said.
     largest_rank: that the embeddings looked at could have: min(n - 1, d).
     known: the verdicts that this objective can have, of `Objective.causes`.
 
@@ -74,6 +78,8 @@ def verdict(
   """
   if not math.isfinite(report['loss']):
     return 'not finite'
+  if report['step'] < warmup_steps:
+    return 'too early'
   spread = report['embedding_spread']
   gauge = report.get('collapse_gauge', 1.0)
   # Written so that a NaN is an alarm.

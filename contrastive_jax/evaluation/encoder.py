@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 
 from contrastive_jax.config import Config, Error, MissingError
-from contrastive_jax.data.split import Split
+from contrastive_jax.data.split import Source, Split
 from contrastive_jax.evaluation import features
 from contrastive_jax.training import build, step
 from contrastive_jax.training.checkpoint import Checkpoints
@@ -19,13 +20,16 @@ Encoder = jax.tree_util.Partial
 
 
 def load(
-  workdir: str | pathlib.Path, only: int | None = None
+  workdir: str | pathlib.Path,
+  only: int | None = None,
+  source: Source | None = None,
 ) -> tuple[build.Job, TrainState]:
   """Returns the job of a work folder, and a checkpoint of it.
 
   Args:
     workdir: of `contrastive_jax.main`; nothing in it is changed.
     only: the step of the checkpoint; None: the newest intact one.
+    source: of a run that was given its data in memory; None: config.data's.
 
   Returns:
     The job (on the devices of `fitting_mesh`, however many trained it) and
@@ -36,8 +40,44 @@ def load(
     ValueError: config.json is damaged, or the checkpoints are.
   """
   config = read_config(workdir)
-  job = build.build(config, fitting_mesh(config))
+  job = build.build(config, fitting_mesh(config), source)
   return job, restore(job, workdir, only)
+
+
+def load_encoder(
+  workdir: str | pathlib.Path,
+  step: int | None = None,
+  source: Source | None = None,
+) -> Callable[[np.ndarray], np.ndarray]:
+  """Returns the trained encoder of a run, as a function of images.
+
+  Args:
+    workdir: of the run; nothing in it is changed.
+    step: of the checkpoint; None: the newest intact one.
+    source: of a run that was given its data in memory.
+
+  Returns:
+    A function from uint8 [n, side, side, channels], of the run's image size, to
+    features, float32 [n, d]. It raises Error for images of another shape.
+
+  Raises:
+    Error: no work folder, or no such checkpoint in it.
+  """
+  job, state = load(workdir, step, source)
+  encode_batch = frozen(job)(state)
+  apply = jax.jit(lambda partial, images: partial(images))
+  shape = job.run.input_shape
+
+  def features_of(images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    if images.shape[1:] != shape or images.dtype != np.uint8:
+      raise Error(
+        f'images are {images.dtype} of shape {images.shape}: this encoder '
+        f'takes uint8 [n, {", ".join(map(str, shape))}]'
+      )
+    return np.asarray(apply(encode_batch, images))
+
+  return features_of
 
 
 def fitting_mesh(config: Config) -> jax.sharding.Mesh:

@@ -8,10 +8,10 @@ import sklearn.decomposition
 import sklearn.manifold
 import threadpoolctl
 
-from contrastive_jax import preview
 from contrastive_jax.data import pipeline
 from contrastive_jax.data.split import Split
 from contrastive_jax.evaluation import encoder, features
+from contrastive_jax.reporting import sheet as sheet_lib
 from contrastive_jax.reporting.folder import Run
 from contrastive_jax.training import build, step
 
@@ -47,7 +47,7 @@ class Found(NamedTuple):
   """What could be had of a run; `gaps` says why the rest could not."""
 
   learned: Learned | None
-  sheet: preview.Sheet | None
+  sheet: sheet_lib.Sheet | None
   causes: dict[str, str]  # of the objective, by verdict
   gaps: tuple[str, ...]
 
@@ -74,7 +74,7 @@ def look(run: Run) -> Found:
     )
   sheet, learned, gaps = None, None, []
   try:
-    sheet = preview.sheet(job)
+    sheet = sheet_lib.sheet(job)
   except Exception as error:
     gaps.append(f'No augmented views: {_first(error)}.')
   try:

@@ -33,6 +33,7 @@ class Job(NamedTuple):
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
   mesh: jax.sharding.Mesh
+  warmup_steps: int
   judged_from: int  # the step from which it may be said to be at chance
   notes: tuple[str, ...]  # what was decided for the user, one line each
 
@@ -135,6 +136,7 @@ def build(
       steps_per_epoch=steps_per_epoch,
     ),
     mesh=mesh,
+    warmup_steps=warmup_steps,
     judged_from=health.judged_from(
       total_steps,
       idle_steps=(

@@ -12,6 +12,8 @@ import tqdm
 
 from contrastive_jax.objectives import Run
 
+_DAY = 86_400
+
 
 def say(text: str) -> None:
   """Prints a line, above the bar if there is one; by process 0 only."""
@@ -20,12 +22,25 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def duration(seconds: float) -> str:
+  """Returns '42 s', '14 minutes', '3.2 hours' or '2.5 days'."""
+  if seconds < 100:
+    return f'{seconds:.2g} s' if seconds < 10 else f'{seconds:.0f} s'
+  if seconds < 100 * 60:
+    return f'{seconds / 60:.0f} minutes'
+  if seconds < _DAY:
+    return f'{seconds / 3600:.1f} hours'
+  return f'{seconds / _DAY:.1f} days'
+
+
 class Meter:
   """Counts images and seconds between two reports, and shows the reports."""
 
   def __init__(self, run: Run, start_step: int):
     """Begins at start_step; the clock runs from the first `restart` on."""
     self._run = run
+    self._start = start_step
+    self._began = time.perf_counter()
     self._since: float | None = None
     self._step = start_step
     self._waited = 0.0
@@ -35,8 +50,51 @@ class Meter:
         total=run.total_steps, initial=start_step, unit='step', leave=False
       )
 
+  def __call__(self, moment: Any) -> None:
+    """Counts a step (an action of the loop); says what the first ones took.
+
+    Args:
+      moment: of `loop.Moment`.
+    """
+    if self._bar is not None:
+      self._bar.update()
+    number = moment.done - self._start
+    if number > 2:
+      return
+    jax.block_until_ready(moment.metrics)
+    if number == 1:
+      if self._began is not None:
+        seconds = time.perf_counter() - self._began
+        say(f'the first step is compiled: {duration(seconds)}')
+      self.restart(moment.done)  # it is mostly compilation
+    elif number == 2 and self._since is not None:
+      seconds = time.perf_counter() - self._since
+      say(self.estimate(seconds, self._run.total_steps - moment.done))
+
+  def estimate(self, seconds: float, steps: int) -> str:
+    """Returns what a step and the run will take, and what fits an hour.
+
+    Args:
+      seconds: that a step takes.
+      steps: that are left.
+    """
+    left = seconds * steps
+    text = (
+      f'a step takes {seconds:.2g} s: the {steps:,} steps left take about '
+      f'{duration(left)}'
+    )
+    if left > _DAY:
+      fitting = int(3600 / seconds)
+      fitting = max(1, round(fitting, 1 - len(str(fitting))))
+      text += (
+        f'. An hour is enough for --config.steps={fitting}; fewer pixels '
+        '(--config.data.image_size), a narrower encoder '
+        '(--config.encoder.width) make steps faster'
+      )
+    return text
+
   @contextlib.contextmanager
-  def waiting(self, under_way: list[dict[str, jax.Array]]) -> Iterator[None]:
+  def waiting(self, under_way: Any) -> Iterator[None]:
     """The time within is spent waiting for data, if the devices wait too.
 
     Args:
@@ -77,11 +135,6 @@ class Meter:
       'data_wait': wait,
       'seconds_left': left,
     }
-
-  def advance(self) -> None:
-    """One step more on the bar."""
-    if self._bar is not None:
-      self._bar.update()
 
   def show(self, report: dict[str, Any]) -> None:
     """Prints a report: a line in a log, the bar's tail on a terminal."""

@@ -1,0 +1,310 @@
+"""What a checkpoint of a run is worth, by any of the protocols."""
+
+import collections
+import functools
+import pathlib
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from contrastive_jax.config import Error
+
+_FINETUNE = re.compile(r'finetune_(\d+(?:\.\d+)?)')
+_TRAINED = 'trained encoder'
+
+Result = dict[str, Any]
+
+
+def evaluate(
+  workdir: str | pathlib.Path,
+  protocols: Sequence[str],
+  *,
+  transfer: Sequence[str] = (),
+  baselines: bool = False,
+  seed: int | None = None,
+  only: int | None = None,
+  say: Callable[[str], Any] = print,
+) -> dict[str, Any]:
+  """Puts protocols to a checkpoint of a run.
+
+  Args:
+    workdir: of the run; evaluation.json in it keeps the results.
+    protocols: see the module; several share the features.
+    transfer: other data sources for the protocols of frozen features; if the
+      run's own has no labels, or no test split, they are of these alone.
+    baselines: also of raw pixels and of the untrained encoder.
+    seed: of splits and subsets; None: the run's.
+    only: the step of the checkpoint; None: the newest.
+    say: takes the results, a line each, as they come.
+
+  Returns:
+    `step` of the checkpoint; `failed`, a sentence for each measurement that
+    could not be made, which keeps none of the others from being made; and
+    `results`, all that evaluation.json has of that step: a dict each with step,
+    protocol, setting, representation, data, metric, value, low, high, examples,
+    interval (what `low` and `high` are), seed and headline (False: of a grid,
+    and not what was chosen). Those of other steps and other seeds stay in the
+    file.
+
+  Raises:
+    ValueError: unknown protocol, or one that needs labels where there are none;
+      transfer without a protocol of frozen features; a damaged evaluation.json.
+    FileNotFoundError: no work folder, no such checkpoint, or no data.
+  """
+  from contrastive_jax.data import sources
+  from contrastive_jax.evaluation import encoder, record
+  from contrastive_jax.training import build
+
+  frozen = [p for p in protocols if _share(p) is None and p != 'supervised']
+  _check(protocols)
+  if transfer and not frozen:
+    raise Error(
+      f'transfer is of frozen features, and {protocols[0]} trains the encoder '
+      'on: add knn or linear to the protocols'
+    )
+  path = pathlib.Path(workdir) / 'evaluation.json'
+  job, state = encoder.load(workdir, only)
+  record.read(path)  # a damaged file is to be known of now, not after hours
+  seed = int(job.config.seed if seed is None else seed)
+  loaded = [
+    sources.load(spec, channels=job.source.train.channels) for spec in transfer
+  ]
+  measured = [job.source, *loaded]
+  on_own = [p for p in protocols if p not in frozen]
+  # What was trained without labels is judged by what it is good for elsewhere.
+  if loaded and not on_own and _lacks(job.source):
+    measured = loaded
+  for source in measured:
+    if lack := _lacks(source):
+      first = (on_own or frozen)[0] if source is job.source else frozen[0]
+      raise Error(f'{first} needs {lack}')
+  make_encoder = encoder.frozen(job)
+  encoder.assert_frozen(job, make_encoder(state))
+  representations = {_TRAINED: make_encoder(state)}
+  if baselines:
+    untrained = make_encoder(build.untrained_state(job))
+    representations |= {'untrained encoder': untrained, 'raw pixels': None}
+  step = int(state.step)
+  failed: list[str] = []
+
+  def attempt(what: str, measure: Callable[[], Any]) -> Any:
+    try:
+      return measure()
+    except (ValueError, RuntimeError) as error:
+      logging.debug('raised here', exc_info=True)
+      failed.append(f'{what}: {error}')
+      return None
+
+  def add(what: str, measure: Callable[[], list[Result]]) -> None:
+    results = attempt(what, measure)
+    if results is None:
+      return
+    for result in results:
+      if result['headline']:
+        say(line(result))
+    # At once: what comes next may take hours, or fail.
+    record.add(path, [r | {'step': step, 'seed': seed} for r in results])
+
+  for source in measured if frozen else ():
+    assert source.test is not None  # or it would lack something
+    splits = source.train, source.test
+    for name, encode in representations.items():
+      place = f'{name}, {source.test.name}'
+      rows = attempt(place, lambda e=encode, s=splits: _rows(job, e, s))
+      for protocol in frozen if rows is not None else ():
+        add(
+          f'{protocol}, {place}',
+          functools.partial(_frozen, job, source, rows, protocol, name, seed),
+        )
+  for protocol in on_own:
+    add(protocol, functools.partial(_trained, job, state, protocol, seed))
+  results = [r for r in record.read(path) if r['step'] == step]
+  return {'step': step, 'results': results, 'failed': failed}
+
+
+def line(result: Result) -> str:
+  """Returns a result as a line of text, in per cent."""
+  return (
+    f'{result["protocol"]:<20} {100 * result["value"]:6.2f} '
+    f'[{100 * result["low"]:.2f}, {100 * result["high"]:.2f}]  '
+    f'{result["representation"]}, {result["data"]}: {result["setting"]}'
+  )
+
+
+def spread(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+  """Returns lines with mean and standard deviation over several runs.
+
+  Args:
+    evaluations: of `evaluate`, such as of several seeds; of each the newest
+      result counts.
+
+  Returns:
+    A line for each protocol, representation and data that several have.
+  """
+  values = collections.defaultdict(list)
+  for evaluation in evaluations:
+    newest = {
+      tuple(result[k] for k in ('protocol', 'representation', 'data')): result
+      for result in evaluation['results']
+      if result['headline']
+    }
+    for key, result in newest.items():
+      values[key].append(result['value'])
+  return [
+    f'{protocol:<20} {100 * statistics.mean(v):6.2f} ± '
+    f'{100 * statistics.stdev(v):.2f}  {representation}, {data}: '
+    f'{len(v)} of {len(evaluations)} runs'
+    for (protocol, representation, data), v in values.items()
+    if len(v) > 1
+  ]
+
+
+def _share(protocol: str) -> float | None:
+  """The share of the labels of a fine-tuning protocol."""
+  match = _FINETUNE.fullmatch(protocol)
+  return float(match[1]) / 100 if match else None
+
+
+def _check(names: Sequence[str]) -> None:
+  from contrastive_jax.evaluation import protocols
+
+  if not names:
+    raise Error('no protocol is given')
+  for name in names:
+    share = _share(name)
+    if share is not None and not 0 < share <= 1:
+      raise Error(f'{name}: there are 0 to 100 % of the labels')
+    if share is None and name not in (*protocols.names(), 'supervised'):
+      raise Error(
+        f'unknown protocol {name!r}; there are '
+        + ', '.join(protocols.names())
+        + ', finetune_PERCENT, supervised'
+      )
+
+
+def _lacks(source) -> str:
+  """Returns what protocols need and a source has not; '' if it has all."""
+  if source.train.num_classes is None:
+    return (
+      f'labels, and {source.name} has none; without labels there is the '
+      'report: python -m contrastive_jax.report'
+    )
+  if source.test is None or source.test.num_classes is None:
+    return f'a test split with labels, and {source.name} has none'
+  return ''
+
+
+def _rows(job, encode, splits) -> list[tuple[np.ndarray, ...]]:
+  """Features, labels and ids of each split; pixels if there is no encoder."""
+  from contrastive_jax.evaluation import encoder
+
+  if encode is None:
+    return [encoder.baseline(job, split) for split in splits]
+  return [encoder.encode(job, encode, split) for split in splits]
+
+
+def _frozen(
+  job, source, rows, protocol: str, representation: str, seed: int
+) -> list[Result]:
+  """Results of a protocol of frozen features on one source."""
+  from contrastive_jax.evaluation import protocols
+
+  (train_features, train_labels, _), (test_features, test_labels, _) = rows
+  config = job.config.evaluation
+  predictions = protocols.predict(
+    protocol,
+    train_features,
+    train_labels,
+    test_features,
+    # Not those of test: what is fitted is not to hang on its labels.
+    num_classes=source.train.num_classes,
+    seed=seed,
+    epochs=config.probe_epochs,
+    labels_per_class=config.labels_per_class,
+  )
+  # From here on all is chosen and fitted: test labels may be read.
+  scores = [
+    _result(
+      protocol, representation, source, p.setting, p.predicted, test_labels
+    )
+    | {'headline': p.headline}
+    for p in predictions
+  ]
+  if len(predictions) > 1 and all(p.headline for p in predictions):
+    scores = [
+      _over_subsets(scores),
+      *(s | {'headline': False} for s in scores),
+    ]
+  return scores
+
+
+def _trained(job, state, protocol: str, seed: int) -> list[Result]:
+  """Results of protocols that train the encoder on."""
+  from contrastive_jax.evaluation import finetune
+
+  share = _share(protocol)
+  if share is None:
+    runs = {'trained with labels': finetune.supervised(job, seed=seed)}
+  else:
+    runs = {
+      name: finetune.finetune(job, start, share, seed=seed)
+      for name, start in ((_TRAINED, state), ('random weights', None))
+    }
+  return [
+    _result(
+      protocol,
+      name,
+      job.source,
+      run.setting,
+      run.predicted,
+      run.labels,
+    )
+    for name, run in runs.items()
+  ]
+
+
+def _result(
+  protocol: str,
+  representation: str,
+  source,
+  setting: str,
+  predicted: np.ndarray,
+  labels: np.ndarray,
+) -> Result:
+  from contrastive_jax.evaluation import protocols
+
+  value, low, high = protocols.interval(predicted, labels)
+  return {
+    'protocol': protocol,
+    'setting': setting,
+    'representation': representation,
+    'data': source.test.name,
+    'metric': 'accuracy',
+    'value': value,
+    'low': low,
+    'high': high,
+    'examples': len(labels),
+    'interval': '95 % over test examples (Wilson)',
+    'headline': True,
+  }
+
+
+def _over_subsets(scores: list[Result]) -> Result:
+  """Mean of some subsets of labels, with Student's interval."""
+  values = [score['value'] for score in scores]
+  mean = statistics.mean(values)
+  import scipy.stats  # takes half a second
+
+  error = statistics.stdev(values) / len(values) ** 0.5
+  half = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * error
+  return scores[0] | {
+    'setting': f'mean over {len(values)} subsets of labels',
+    'value': mean,
+    'low': max(0.0, mean - half),
+    'high': min(1.0, mean + half),
+    'interval': f'95 % over {len(values)} subsets of labels (Student t)',
+  }

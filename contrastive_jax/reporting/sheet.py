@@ -1,0 +1,174 @@
+"""Images and their augmented views on one sheet."""
+
+import dataclasses
+import textwrap
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from contrastive_jax.data import readers
+from contrastive_jax.training import build
+
+# Images that the notes rest on; the sheet shows the first of them.
+MEASURED = 64
+# A view is nearly constant if the standard deviation of its pixels is below
+# this share of their range, in every channel. Two views are nearly the same if
+# their mean absolute difference is.
+_NOTHING = 0.02
+# The share of the images from which on it is said.
+_MANY = 0.1
+
+
+class Sheet(NamedTuple):
+  """Up to 64 images and their views.
+
+  `images` are uint8 [height, width, channels] of any size, `views` float32
+  [n, side, side, channels] in [0, 1], before mean and deviation of the config
+  are applied, `titles` one a view, and `caption` says how they were made.
+  """
+
+  images: list[np.ndarray]
+  views: tuple[np.ndarray, ...]
+  titles: tuple[str, ...]
+  caption: tuple[str, ...]
+
+
+def sheet(job: build.Job) -> Sheet:
+  """Returns the first images of a run's epoch 0, and their views.
+
+  Args:
+    job: the parts; nothing is trained, and labels are not looked at.
+
+  Returns:
+    The views that the training step makes of these images in epoch 0. Of a
+    data set that can only be read in sequence, those of its first images.
+  """
+  train = job.source.train
+  reader = train.reader
+  if isinstance(reader, readers.Stream):
+    # No batch of a stream before a buffer of thousands is full. The ids of its
+    # first images stay the same, and with them the views.
+    reader = reader.head(MEASURED)
+    train = dataclasses.replace(
+      train, size=min(MEASURED, train.size), labels=None, reader=reader
+    )
+  config = job.config.copy_and_resolve_references()
+  config.batch_size = min(MEASURED, train.size)
+  source = job.source._replace(train=train)
+  batches = build.train_batches(job._replace(config=config, source=source), 0)
+  batch = next(batches)
+  batches.close()
+  make_views = jax.jit(job.modality.preview.views)
+  return Sheet(
+    [job.modality.preview.example(reader, i) for i in batch['id']],
+    jax.device_get(make_views(batch)),
+    job.modality.preview.titles,
+    job.modality.preview.caption,
+  )
+
+
+def notes(views: Sheet) -> list[str]:
+  """Returns what is suspicious about the views, a sentence each.
+
+  Args:
+    views: of `sheet`.
+
+  Returns:
+    A sentence for each view that is nearly constant, and for each pair of
+    global views that are nearly the same, in over a tenth of the images.
+  """
+  found, count, limit = [], len(views.images), _percent(_NOTHING)
+  plain = sum(_is_flat(image / 255) for image in views.images)
+  for title, images in zip(views.titles, views.views, strict=True):
+    flat = sum(map(_is_flat, images))
+    if flat > _MANY * count:
+      found.append(
+        f'{flat} of {count} images are nearly constant in {title} (standard '
+        f'deviation of the pixels below {limit} of their range; of the images '
+        f'as they are, {plain}): is the crop too small, or the jitter too '
+        'strong?'
+      )
+  pairs = [
+    (a, b)
+    for b in range(len(views.views))
+    for a in range(b)
+    if 'local' not in views.titles[a] + views.titles[b]
+  ]
+  for a, b in pairs:
+    distance = np.abs(views.views[a] - views.views[b]).mean(axis=(1, 2, 3))
+    same = int(np.sum(distance < _NOTHING))
+    if same > _MANY * count:
+      found.append(
+        f'{views.titles[a]} and {views.titles[b]} of {same} of {count} images '
+        f'are nearly the same (mean difference below {limit} of the '
+        'range): there is little to learn from such a pair'
+      )
+  return found
+
+
+def draw(views: Sheet, count: int = 8) -> Figure:
+  """Returns the picture: a row an image, a column a view.
+
+  Args:
+    views: of `sheet`.
+    count: how many rows, if there are as many images.
+
+  Returns:
+    A figure; nothing global was touched.
+  """
+  count = min(count, len(views.images))
+  columns = 1 + len(views.views)
+  # The caption's lines need some width, however few views there are.
+  width = max(1.15 * columns, 6.6)
+  caption = [
+    part
+    for line in views.caption
+    for part in textwrap.wrap(line, int(18 * width))
+  ]
+  below = 0.2 + 0.17 * len(caption)
+  height = 1.15 * count + 0.35 + below
+  figure = Figure(figsize=(width, height))
+  grid = figure.add_gridspec(
+    count,
+    columns,
+    left=(1 - 1.15 * columns / width) / 2 + 0.01,
+    right=(1 + 1.15 * columns / width) / 2 - 0.01,
+    top=1 - 0.35 / height,
+    bottom=below / height,
+    wspace=0.06,
+    hspace=0.06,
+  )
+  for row in range(count):
+    cells = [views.images[row] / 255, *(view[row] for view in views.views)]
+    for column, cell in enumerate(cells):
+      axes = figure.add_subplot(grid[row, column])
+      axes.set_axis_off()
+      gray = cell.shape[-1] == 1
+      axes.imshow(cell[..., 0] if gray else cell, cmap='gray', vmin=0, vmax=1)
+  for column, title in enumerate(('image', *views.titles)):
+    # Not the axes' own: those of an image that is no square begin lower.
+    box = grid[0, column].get_position(figure)
+    x, y = (box.x0 + box.x1) / 2, box.y1 + 0.07 / height
+    figure.text(x, y, title, ha='center', fontsize=9)
+  figure.text(
+    0.5,
+    0.08 / height,
+    '\n'.join(caption),
+    ha='center',
+    va='bottom',
+    fontsize=7.5,
+    linespacing=1.5,
+  )
+  return figure
+
+
+def _is_flat(image: np.ndarray) -> bool:
+  return bool(image.std(axis=(0, 1)).max() < _NOTHING)
+
+
+def _percent(chances: Any) -> str:
+  """Returns '50 %', or '100 % and 10 %' of two views that differ."""
+  unique = dict.fromkeys(np.atleast_1d(chances).tolist())
+  return ' and '.join(f'{100 * chance:g} %' for chance in unique)

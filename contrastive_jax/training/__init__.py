@@ -1,0 +1,1 @@
+"""The loop, the step, and all that a run is made of."""
