@@ -127,7 +127,7 @@ def draw(path: str) -> None:
 
 def main() -> None:
   """Prints the counts, and draws if asked to."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description='Counts rooms and arrows.')
   parser.add_argument('--output', help='a PNG file')
   output = parser.parse_args().output
   graph = rooms()

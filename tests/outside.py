@@ -30,7 +30,10 @@ class TinyConvNet(nn.Module):
   def __call__(self, images, *, train, axis_name=None, views=1):
     del train, axis_name, views
     x = nn.relu(nn.Conv(self.features, (3, 3))(images))
-    return nn.Dense(self.features)(x.mean((1, 2))).astype(jnp.float32)
+    # The projector's batch norm would take a bias away again: its gradient
+    # would be rounding, and no number of devices rounds like another.
+    x = nn.Dense(self.features, use_bias=False)(x.mean((1, 2)))
+    return x.astype(jnp.float32)
 
 
 def tiny_convnet(config, run: Run) -> Encoder:

@@ -5,7 +5,11 @@ import signal
 import sys
 import threading
 
-_EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: 130, signal.SIGHUP: 129}
+_EXIT_CODES: dict[int, int] = {
+  signal.SIGTERM: 0,
+  signal.SIGINT: 130,
+  signal.SIGHUP: 129,
+}
 
 
 class Termination:
@@ -60,7 +64,7 @@ class Termination:
   @property
   def exit_code(self) -> int:
     """What the process ends with: 0 after SIGTERM, 130 after Ctrl-C."""
-    return _EXIT_CODES.get(self._received, 0)
+    return _EXIT_CODES.get(self._received or signal.SIGTERM, 0)
 
   @property
   def name(self) -> str:
