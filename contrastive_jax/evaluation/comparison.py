@@ -91,8 +91,14 @@ def table(summary: dict[str, Any]) -> str:
     A line each, and the widest 95 % interval of the accuracies.
   """
   rows = summary['rows']
-  names = list(next(iter(rows.values())))
-  lines = [f'{"accuracy, %":<20}' + ''.join(f'{n:>26}' for n in names)]
+  # Without labels there is nothing but the rank: no table of dashes.
+  names = [
+    name
+    for name in next(iter(rows.values()))
+    if any(metrics[name] is not None for metrics in rows.values())
+  ]
+  title = 'accuracy, %' if set(names) - {_RANK} else ''
+  lines = [f'{title:<20}' + ''.join(f'{n:>26}' for n in names)]
   for row, metrics in rows.items():
     values = [
       '-'
