@@ -115,8 +115,9 @@ def base() -> Config:
       # in weights only; with the true gradient, which is ours, the same update
       # takes .024/R (and, of the weights, R times the weight decay).
       bias_and_norm_rate=1.0,
-      constant_rate=(),  # top entries of params that keep the peak rate
-      frozen=(),  # top entries of params that nothing touches ...
+      # Entries of params, or patterns such as 'encoder/stem_*', ...
+      constant_rate=(),  # ... that keep the peak rate
+      frozen=(),  # ... that nothing touches ...
       frozen_epochs=0.0,  # ... in the first so many epochs
       momentum=0.9,
       nesterov=False,

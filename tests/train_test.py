@@ -144,6 +144,20 @@ def test_sigterm_writes_a_checkpoint_and_exits_0(tmp_path):
   assert f'stopped by SIGTERM at step {step}' in output
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_answered_before_the_first_step(number, tmp_path):
+  process = start(
+    f'--workdir={tmp_path}', '--config.steps=100000', '--config.seed=7'
+  )
+  for line in process.stdout:
+    if 'compiling the first step' in line:
+      break
+  process.send_signal(number)
+  output, _ = process.communicate(timeout=30)
+  assert process.returncode == (0 if number == signal.SIGTERM else 130), output
+  assert f'stopped by {number.name}' in output
+
+
 def test_another_experiment_may_not_use_the_same_folder(tmp_path):
   config = tiny.config()
   (tmp_path / 'checkpoints' / '2').mkdir(parents=True)

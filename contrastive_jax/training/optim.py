@@ -1,7 +1,8 @@
 """Optimizers, and which parameters each part of them touches."""
 
+import fnmatch
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -109,11 +110,11 @@ def parameter_groups(
       treatment = 'decayed and adapted' if is_decayed else 'neither'
     else:
       treatment = 'decayed' if is_decayed else 'not decayed'
-    if path[0].key in config.constant_rate:
+    if matches(path, config.constant_rate):
       treatment += ', constant rate'
     if is_bias_or_norm and config.bias_and_norm_rate != 1:
       treatment += f', rate x {config.bias_and_norm_rate:g}'
-    if path[0].key in config.frozen and thaw:
+    if matches(path, config.frozen) and thaw:
       treatment += f', frozen until step {thaw:,}'
     groups.setdefault(treatment, []).append((path, p))
 
@@ -217,15 +218,40 @@ def _ahead(schedule: Any, steps: int) -> Any:
   return lambda count: schedule(count + steps)
 
 
-def _labels(config: Config, field: str) -> Callable[[Any], dict[str, str]]:
-  """Returns params -> label of each entry: `field` if it is named there."""
+def matches(path: Sequence[Any], patterns: Sequence[str]) -> bool:
+  """Returns whether a parameter is named by `optimizer.frozen` and the like.
 
-  def labels(params: Any) -> dict[str, str]:
-    if unknown := [name for name in config[field] if name not in params]:
-      raise Error(
-        f'optimizer.{field} names {unknown[0]!r}; the entries of the '
-        f'parameters are {", ".join(params)}'
-      )
-    return {key: field if key in config[field] else 'rest' for key in params}
+  Args:
+    path: of the parameter, as `jax.tree.leaves_with_path` gives it.
+    patterns: of its name 'encoder/stem_conv/kernel', or of an entry above it:
+      'predictor', 'encoder/stem_*'.
+  """
+  name = jax.tree_util.keystr(tuple(path), simple=True, separator='/')
+  return any(
+    fnmatch.fnmatchcase(name, pattern)
+    or fnmatch.fnmatchcase(name, f'{pattern}/*')
+    for pattern in patterns
+  )
+
+
+def _labels(config: Config, field: str) -> Callable[[Any], Any]:
+  """Returns params -> the label of each: `field` if a pattern there fits."""
+
+  def labels(params: Any) -> Any:
+    # Within another partition some leaves are masked: they are there, too.
+    leaves = jax.tree.leaves_with_path(
+      params, is_leaf=lambda x: isinstance(x, optax.MaskedNode)
+    )
+    paths = [path for path, _ in leaves]
+    for pattern in config[field]:
+      if not any(matches(path, [pattern]) for path in paths):
+        raise Error(
+          f'optimizer.{field} names {pattern!r}; the entries of the '
+          f'parameters are {", ".join(params)}, and a pattern below them is '
+          "written as 'encoder/stem_*'"
+        )
+    return jax.tree.map_with_path(
+      lambda path, _: field if matches(path, config[field]) else 'rest', params
+    )
 
   return labels

@@ -298,3 +298,27 @@ def test_unknown_names_are_refused():
     make_optimizer(optimizer_config(name='adam'))
   with pytest.raises(ValueError, match='not for larc'):
     make_optimizer(optimizer_config(name='larc', weight_decay_end=0.4))
+
+
+def test_a_pattern_freezes_a_part_of_an_entry():
+  """A frozen patch projection, for one, is below the encoder."""
+  params = {
+    'encoder': {'stem': {'kernel': jnp.ones((2, 2))}, 'rest': jnp.ones((2, 2))},
+    'head': jnp.ones((2, 2)),
+  }
+  c = config_lib.base().optimizer
+  c.name, c.frozen, c.frozen_epochs = 'sgd', ('encoder/stem',), 1.0
+  c.constant_rate = ('head',)
+  tx = optim.make_optimizer(
+    c, lambda step: 0.1, peak=0.2, total_steps=10, steps_per_epoch=2
+  )
+  updates, _ = tx.update(params, tx.init(params), params)
+  assert not np.any(updates['encoder']['stem']['kernel'])
+  assert np.all(updates['encoder']['rest'] < 0)
+  np.testing.assert_allclose(updates['head'], 2 * updates['encoder']['rest'])
+  c.frozen = ('encoder/stm',)
+  tx = optim.make_optimizer(
+    c, lambda step: 0.1, peak=0.2, total_steps=10, steps_per_epoch=2
+  )
+  with pytest.raises(ValueError, match="names 'encoder/stm'"):
+    tx.init(params)
