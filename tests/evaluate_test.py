@@ -17,6 +17,12 @@ from experiments import small_configs
 from tests import tiny
 
 
+def relabelled(split, labels, **changes):
+  """The split with other labels, wherever it keeps them."""
+  reader = dataclasses.replace(split.reader, labels=labels)
+  return dataclasses.replace(split, labels=labels, reader=reader, **changes)
+
+
 def work_folder(path, config):
   """A run's folder whose checkpoint is the state before the first step."""
   job = build.build(config, encoder.fitting_mesh(config))
@@ -106,7 +112,7 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
       if poison:
         labels = (test.labels + 1) % 10
         labels[0] = 10  # of a class that training does not have
-        test = dataclasses.replace(test, labels=labels, num_classes=11)
+        test = relabelled(test, labels, num_classes=11)
       return job._replace(source=job.source._replace(test=test)), state
 
     monkeypatch.setattr(encoder, 'load', loaded)
@@ -197,9 +203,7 @@ def test_the_rate_of_fine_tuning_is_chosen_without_test_labels(
   job, state = encoder.load(folder)
   right = finetune.finetune(job, state, 0.1, epochs=1)
   assert 'rate 0.5' in right.setting
-  test = dataclasses.replace(
-    job.source.test, labels=(job.source.test.labels + 1) % 10
-  )
+  test = relabelled(job.source.test, (job.source.test.labels + 1) % 10)
   job = job._replace(source=job.source._replace(test=test))
   wrong = finetune.finetune(job, state, 0.1, epochs=1)
   assert wrong.setting == right.setting
@@ -264,7 +268,7 @@ def test_fine_tuning_starts_from_the_encoder(folder, monkeypatch):
   monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0,))
   job, state = encoder.load(folder)
   # Test labels that cannot be read, for nothing is chosen by them.
-  test = dataclasses.replace(job.source.test, labels=None)
+  test = relabelled(job.source.test, None)
   job = job._replace(source=job.source._replace(test=test))
   # Other weights than those that a run of this seed begins with.
   state = state.replace(params=jax.tree.map(lambda x: x + 1, state.params))
@@ -301,8 +305,8 @@ def test_labels_that_are_not_there(folder, monkeypatch):
 
   def unlabelled(*args):
     job, state = load(*args)
-    blank = dict(labels=None, num_classes=None, class_names=None)
-    train, test = (dataclasses.replace(s, **blank) for s in job.source[1:] if s)
+    blank = dict(num_classes=None, class_names=None)
+    train, test = (relabelled(s, None, **blank) for s in job.source[1:3])
     return job._replace(source=split_lib.Source('mine', train, test)), state
 
   monkeypatch.setattr(encoder, 'load', unlabelled)

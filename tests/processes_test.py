@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from experiments import parity
-from tests import step_test, train_test
+from tests import train_test
+from tests.training import step_test
 
 # Runs in each process: the gradient of the first batch, on 2 x 2 devices.
 CHILD = """
@@ -21,7 +22,8 @@ jax.config.update('jax_num_cpu_devices', 2)
 process, port, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f'127.0.0.1:{port}', 2, process)
 import numpy as np
-from tests import step_test
+from tests import train_test
+from tests.training import step_test
 for mapping in ('shard_map', 'pmap'):
   gradient, model_state, metrics = step_test.gradient_on(4, mapping)
   if process == 0:

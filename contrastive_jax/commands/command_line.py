@@ -69,7 +69,7 @@ def errors_in_a_sentence() -> Iterator[None]:
   except (Error, OSError) as error:
     if os.environ.get(_TRACEBACK):
       raise
-    sys.exit(f'error: {error}\n({_TRACEBACK}=1 shows where it was raised)')
+    sys.exit(f'error: {error} (traceback: {_TRACEBACK}=1)')
 
 
 def with_config_paths(argv: Sequence[str]) -> list[str]:

@@ -46,7 +46,7 @@ def write_config(job: build.Job, workdir: pathlib.Path) -> None:
   path = workdir / 'config.json'
   config = json.loads(job.config.to_json())
   # The number of images is part of the experiment: ids and steps follow it.
-  config['run'] = job.run._asdict()
+  config['run'] = json.loads(json.dumps(job.run._asdict()))
   if any((workdir / 'checkpoints').glob('*')):
     try:
       before = flat(json.loads(path.read_text()))
