@@ -17,8 +17,9 @@ from contrastive_jax import objectives
 from contrastive_jax.config import Error
 from contrastive_jax.models import encoders
 from contrastive_jax.objectives import Run
+from contrastive_jax.training import build
 from experiments import parity
-from tests import outside
+from tests import outside, tiny
 from tests.train_test import ENVIRONMENT, ROOT
 
 PAGE = pathlib.Path(contrastive_jax.__file__).parent / 'README.md'
@@ -124,3 +125,11 @@ def test_the_page_has_examples():
 @pytest.mark.parametrize('block', BLOCKS, ids=range(len(BLOCKS)))
 def test_an_example_of_the_page_runs(block):
   exec(compile(block, str(PAGE), 'exec'), {'__name__': '__page__'})
+
+
+def test_what_a_loss_refuses_is_a_sentence_of_ours():
+  """A queue of a size that no batch divides: losses raise a ValueError."""
+  job = build.build(tiny.config_of('moco_small'))
+  job.config.objective.queue_size = 65
+  with pytest.raises(Error, match='65'):
+    objectives.make(job.config, job.run)

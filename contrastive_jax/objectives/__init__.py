@@ -138,7 +138,13 @@ def make(config: Config, run: Run) -> Objective:
   """
   fields, make_objective = _fields_and_make(config)
   encoder = encoders.make(config.encoder, run)
-  objective = make_objective(fields, run, encoder)
+  try:
+    objective = make_objective(fields, run, encoder)
+  except ValueError as error:
+    if ':' in config.objective.name:
+      raise  # the author of an objective outside wants the traceback
+    # Of losses too, which know nothing of configs: a queue's size, for one.
+    raise Error(str(error)) from error
   if objective.features is _of_the_encoder:
     objective = objective._replace(
       features=functools.partial(branches.frozen_features, encoder.module)
