@@ -23,14 +23,31 @@ import numpy as np
 class Reader(Protocol):
   """See the module's docstring."""
 
-  def subset(self, ids: np.ndarray) -> 'Reader': ...  # noqa: D102
-  def head(self, count: int) -> 'Reader': ...  # noqa: D102
-  def image(self, example_id: int) -> np.ndarray: ...  # noqa: D102
-  def train(self, order: Any, crops: Any, replace: bool) -> Any: ...  # noqa: D102
-  def evaluate(  # noqa: D102
+  def subset(self, ids: np.ndarray) -> 'Reader':
+    """Returns some of the examples, numbered anew."""
+    ...
+
+  def head(self, count: int) -> 'Reader':
+    """Returns the first examples, at random access."""
+    ...
+
+  def image(self, example_id: int) -> np.ndarray:
+    """Returns one example as it is."""
+    ...
+
+  def train(self, order: Any, crops: Any, replace: bool) -> Any:
+    """Returns endless batches of crops."""
+    ...
+
+  def evaluate(
     self, ids: np.ndarray, size: int, local: int, crops: Any, mark: bool
-  ) -> Any: ...
-  def passed_over(self, wanted: int, used: int) -> np.ndarray: ...  # noqa: D102
+  ) -> Any:
+    """Returns each of the ids once, in batches."""
+    ...
+
+  def passed_over(self, wanted: int, used: int) -> np.ndarray:
+    """Returns the ids in whose place `used` stands."""
+    ...
 
 
 def _reading():
@@ -51,29 +68,35 @@ class InMemory:
   images: np.ndarray
   labels: np.ndarray | None = None
 
-  def subset(self, ids):  # noqa: D102
+  def subset(self, ids):
+    """Returns some of the examples, numbered anew."""
     labels = None if self.labels is None else self.labels[ids]
     return InMemory(self.images[ids], labels)
 
-  def head(self, count):  # noqa: D102
+  def head(self, count):
+    """Returns the first examples, at random access."""
     return self.subset(np.arange(min(count, len(self.images))))
 
-  def image(self, example_id):  # noqa: D102
+  def image(self, example_id):
+    """Returns one example as it is."""
     return self.images[example_id]
 
-  def train(self, order, crops, replace):  # noqa: D102
+  def train(self, order, crops, replace):
+    """Returns endless batches of crops."""
     del replace  # all of them can be read
     reading = _reading()
     dataset = reading.ids(len(self.images), order)
     return reading.from_images(self.images, self.labels, dataset, crops)
 
-  def evaluate(self, ids, size, local, crops, mark):  # noqa: D102
+  def evaluate(self, ids, size, local, crops, mark):
+    """Returns each of the ids once, in batches."""
     del size, mark
     reading = _reading()
     dataset = reading.given_ids(ids).batch(local)
     return reading.from_images(self.images, self.labels, dataset, crops)
 
-  def passed_over(self, wanted, used):  # noqa: D102
+  def passed_over(self, wanted, used):
+    """Returns the ids in whose place `used` stands."""
     raise AssertionError(f'{wanted} in memory was replaced by {used}')
 
 
@@ -91,31 +114,37 @@ class RandomAccess:
   size: int
   channels: int
 
-  def subset(self, ids):  # noqa: D102
+  def subset(self, ids):
+    """Returns some of the examples, numbered anew."""
     return RandomAccess(
       _reading().read_of(self.read, ids), len(ids), self.channels
     )
 
-  def head(self, count):  # noqa: D102
+  def head(self, count):
+    """Returns the first examples, at random access."""
     return dataclasses.replace(self, size=min(count, self.size))
 
-  def image(self, example_id):  # noqa: D102
+  def image(self, example_id):
+    """Returns one example as it is."""
     return _reading().decoded_image(self.read, example_id, self.channels)
 
-  def train(self, order, crops, replace):  # noqa: D102
+  def train(self, order, crops, replace):
+    """Returns endless batches of crops."""
     reading = _reading()
     dataset = reading.ids(self.size, order).unbatch()
     on_error = 'next' if replace else 'raise'
     return reading.from_files(self, dataset, crops, order.local, on_error)
 
-  def evaluate(self, ids, size, local, crops, mark):  # noqa: D102
+  def evaluate(self, ids, size, local, crops, mark):
+    """Returns each of the ids once, in batches."""
     del size
     reading = _reading()
     on_error = 'mark' if mark else 'raise'
     dataset = reading.given_ids(ids)
     return reading.from_files(self, dataset, crops, local, on_error)
 
-  def passed_over(self, wanted, used):  # noqa: D102
+  def passed_over(self, wanted, used):
+    """Returns the ids in whose place `used` stands."""
     return (wanted + np.arange((used - wanted) % self.size)) % self.size
 
 
@@ -141,7 +170,8 @@ class Stream:
     """Returns the tf.data.Dataset of all examples, by id."""
     return self.stream(np.arange(self.shards), 1)
 
-  def subset(self, ids):  # noqa: D102
+  def subset(self, ids):
+    """Returns some of the examples, numbered anew."""
     stream = _reading().stream_of(self.stream, self.size, ids)
     return dataclasses.replace(self, stream=stream, size=len(ids))
 
@@ -150,21 +180,25 @@ class Stream:
     read, size = _reading().in_memory(self.in_order().take(count))
     return RandomAccess(read, size, self.channels)
 
-  def image(self, example_id):  # noqa: D102
+  def image(self, example_id):
+    """Returns one example as it is."""
     return self.head(example_id + 1).image(example_id)
 
-  def train(self, order, crops, replace):  # noqa: D102
+  def train(self, order, crops, replace):
+    """Returns endless batches of crops."""
     reading = _reading()
     dataset = reading.stream_rows(self, order)
     on_error = 'next' if replace else 'raise'
     return reading.from_stream(self, dataset, crops, order.local, on_error)
 
-  def evaluate(self, ids, size, local, crops, mark):  # noqa: D102
+  def evaluate(self, ids, size, local, crops, mark):
+    """Returns each of the ids once, in batches."""
     reading = _reading()
     dataset = reading.chosen_rows(self.in_order().take(size), ids, size)
     on_error = 'mark' if mark else 'raise'
     return reading.from_stream(self, dataset, crops, local, on_error)
 
-  def passed_over(self, wanted, used):  # noqa: D102
+  def passed_over(self, wanted, used):
+    """Returns the ids in whose place `used` stands."""
     del used  # another row of the batch
     return np.array([wanted])

@@ -22,8 +22,13 @@ class TrainBatches(Protocol):
 
   unreadable: dict[int, str]
 
-  def __next__(self) -> dict[str, Any]: ...  # noqa: D105
-  def close(self) -> None: ...  # noqa: D102
+  def __next__(self) -> dict[str, Any]:
+    """Returns the next batch."""
+    ...
+
+  def close(self) -> None:
+    """Stops reading ahead."""
+    ...
 
 
 class Preview(NamedTuple):
