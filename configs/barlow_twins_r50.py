@@ -6,7 +6,7 @@
 Published, README of facebookresearch/barlowtwins: linear probe 73.5 % top-1
 after 1,000 epochs. For other batches its issue 7 gives base rates, after 300
 epochs: 128: 0.7, 256: 0.4, 512: 0.3, 1024: 0.25, 2048 and 4096: 0.2. Measured
-here: nothing yet, no accelerator was at hand.
+here: nothing yet.
 """
 
 from contrastive_jax import recipes

@@ -6,7 +6,7 @@
 Published, README of deepmind-research/byol: linear probe 74.0 to 74.5 % top-1
 after 1,000 epochs. Its shorter runs have base learning rate 0.3, tau 0.99 and
 weight decay 1e-6 (300 epochs), or 0.45, 0.99 and 1e-6 (100 epochs). Measured
-here: nothing yet, no accelerator was at hand.
+here: nothing yet.
 
 The released code, and this, start the last scale of each residual block at 0;
 the paper's numbers came without (encoder.zero_init_last_scale).

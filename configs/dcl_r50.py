@@ -11,7 +11,7 @@ There is no official code; this is the recipe of lightly's benchmark, which is
 SimCLR's for a small batch. Published there (lightly 1.5): 100 epochs, linear
 probe 65.1 % top-1, DCLW 64.5 %, SimCLR 63.2 %, all with batch 256; but with the
 two views' negatives in log-sums of their own, where ours, as the paper's, is
-one. Measured here: nothing yet, no accelerator was at hand.
+one. Measured here: nothing yet.
 """
 
 from contrastive_jax import recipes

@@ -8,7 +8,7 @@ images, 100 epochs). Published there: kNN 67.5 %, linear probe 75.3 % top-1, of
 a longer run: 800 epochs of batch 4,080, LARS with base learning rate 0.3 and
 weight decay 1e-6, 60,000 prototypes, batch norm in the head, no clipping, 6
 local crops, teacher temperature 0.04 to 0.07 over 50 epochs. Measured here:
-nothing yet, no accelerator was at hand.
+nothing yet.
 """
 
 from contrastive_jax import recipes

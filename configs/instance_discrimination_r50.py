@@ -5,8 +5,8 @@ Wu et al. 2018 (arXiv 1805.01978).
   python -m contrastive_jax.main --workdir=runs/instance_discrimination_r50 \
       --config=configs/instance_discrimination_r50.py:tfds:imagenet2012
 
-Published, README of zhirongw/lemniscate.pytorch: nearest neighbour 46.8 %
-top-1. Measured here: nothing yet, no accelerator was at hand.
+Published, README of zhirongw/lemniscate.pytorch: nearest neighbor 46.8 %
+top-1. Measured here: nothing yet.
 
 The bank of 1.28 million rows takes 0.66 GB on every device. The official rate
 does not follow the batch; ours does.

@@ -4,7 +4,7 @@
       --config=configs/moco_v1_r50.py:tfds:imagenet2012
 
 Published, README of facebookresearch/moco: linear probe 60.6 % top-1 after 200
-epochs. Measured here: nothing yet, no accelerator was at hand.
+epochs. Measured here: nothing yet.
 
 The official rate does not follow the batch; ours does, as its README advises.
 """

@@ -4,8 +4,7 @@
       --config=configs/moco_v2_r50.py:tfds:imagenet2012
 
 Published, README of facebookresearch/moco: linear probe 67.7 % top-1 after 200
-epochs, 71.1 % after 800. Measured here: nothing yet, no accelerator was at
-hand.
+epochs, 71.1 % after 800. Measured here: nothing yet.
 
 Version 1 and four changes. The official cosine moves once an epoch, ours every
 step.

@@ -6,7 +6,7 @@
 Published, README and CONFIG.md of facebookresearch/moco-v3: linear probe 68.9,
 72.8, 74.6 % top-1 after 100, 300, 1,000 epochs; 300 and 1,000 have base
 learning rate 0.3, and 1,000 has tau 0.996 and weight decay 1.5e-6. Measured
-here: nothing yet, no accelerator was at hand.
+here: nothing yet.
 """
 
 from contrastive_jax import recipes

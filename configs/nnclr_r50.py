@@ -4,7 +4,7 @@
       --config=configs/nnclr_r50.py:tfds:imagenet2012
 
 Published, in the paper: linear probe 75.4 % top-1 after 1,000 epochs with two
-views. Measured here: nothing yet, no accelerator was at hand.
+views. Measured here: nothing yet.
 
 There is no official code. The paper does not say in which order its LARS
 multiplies; the choice here is BYOL's.

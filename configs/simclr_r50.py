@@ -5,7 +5,7 @@
 
 Published, README of google-research/simclr: linear probe 64.5 % top-1 after 100
 epochs, 69.1 % after 1,000; its commands have weight decay 1e-4 where this is
-the paper's 1e-6. Measured here: nothing yet, no accelerator was at hand.
+the paper's 1e-6. Measured here: nothing yet.
 
 Unlike the official code, which draws a crop up to 100 times until it fits, ours
 is drawn once and clipped to the image, as BYOL's is.

@@ -6,7 +6,7 @@
 Published, README of facebookresearch/simsiam: linear probe 68.1 % top-1 after
 100 epochs of batch 512 (68.3 % with batch 256). Its probe is LARC with batch
 4096; with plain SGD it needs a learning rate near 100 (issue 23 there).
-Measured here: nothing yet, no accelerator was at hand.
+Measured here: nothing yet.
 
 The official rate follows the cosine once an epoch, this one every step.
 """

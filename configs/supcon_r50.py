@@ -7,8 +7,7 @@ The recipe of the official TensorFlow code, google-research/google-research,
 supcon/scripts/supcon_imagenet_resnet50.sh, with SimCLR's augmentation in place
 of its AutoAugment, which there is not here. Published: 79.1 % top-1 of the
 official PyTorch code (HobbitLong/SupContrast), which trains with a momentum
-encoder and a queue instead. Measured here: nothing yet, no accelerator was at
-hand.
+encoder and a queue instead. Measured here: nothing yet.
 
 Our head has a bias in its last layer where the official one has none.
 """

@@ -5,12 +5,12 @@ The recipe of Goyal et al. 2017 (arXiv 1706.02677), section 5.1.
   python -m contrastive_jax.main --workdir=runs/supervised_r50 \
       --config=configs/supervised_r50.py:tfds:imagenet2012
 
-Crops and flips alone, as published (there with AlexNet's shift of colours,
+Crops and flips alone, as published (there with AlexNet's shift of colors,
 which there is not here). To compare at equal augmentation, take another
 preset's probabilities, as `supervised_small.py` does. The accuracy reported at
 the end is that of a linear probe, as for all objectives; the classifier's own,
 on augmented training images, is the metric `accuracy`. Measured here: nothing
-yet, no accelerator was at hand.
+yet.
 """
 
 from contrastive_jax import recipes

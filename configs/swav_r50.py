@@ -5,7 +5,7 @@
 
 Published, README of facebookresearch/swav: linear probe 72.1, 73.9, 74.6,
 75.3 % top-1 after 100, 200, 400, 800 epochs, which differ in nothing else.
-Measured here: nothing yet, no accelerator was at hand.
+Measured here: nothing yet.
 
 Batch 256 (72.7 % after 200 epochs): batch_size=256,
 optimizer.base_learning_rate=0.6, optimizer.warmup_epochs=0,

@@ -5,7 +5,7 @@
 
 Published, README of facebookresearch/vicreg: linear probe 73.2 % top-1 after
 1,000 epochs; 100 epochs of batch 512 have base learning rate 0.3. Measured
-here: nothing yet, no accelerator was at hand.
+here: nothing yet.
 """
 
 from contrastive_jax import recipes

@@ -109,7 +109,7 @@ def base() -> Config:
       schedule='cosine',  # after the warm-up; or 'step'
       final_fraction=0.0,  # share of the peak rate where the cosine ends
       milestones=(0.6, 0.8),  # shares of the run at which a step is x 0.1
-      # Factor on the rate of biases and normalisation (parameters of one
+      # Factor on the rate of biases and normalization (parameters of one
       # dimension or none). Barlow Twins: .0048/.2 = .024, but its official
       # gradient is 1/R of the true one, on R = 16 to 32 GPUs. LARS hides that
       # in weights only; with the true gradient, which is ours, the same update

@@ -4,7 +4,7 @@
       --protocol=knn,linear,linear_lbfgs,finetune_10,supervised \
       --transfer=idx:/usr/share/datasets/fashion-mnist
 
-Frozen features: knn, linear, linear_centred, linear_lbfgs, linear_few, and
+Frozen features: knn, linear, linear_centered, linear_lbfgs, linear_few, and
 linear_PAPER for the probes as published (evaluation/papers.py). The encoder
 trained on: finetune_1, finetune_10, finetune_100 (per cent of the labels), each
 beside the same from random weights; `supervised`, the pretraining's budget with
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
         transfer=values.transfer,
         baselines=values.baselines,
         seed=values.seed,
-        only=values.step,
+        step=values.step,
       )
       evaluations.append(evaluation)
       reasons = evaluation['failed']

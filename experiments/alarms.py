@@ -3,7 +3,7 @@
   python -m experiments.alarms
 
 BYOL and SimSiam without stop-gradient, VICReg without its variance term, SwAV
-without Sinkhorn, DINO without centring: the first 200 steps of a long run on
+without Sinkhorn, DINO without centering: the first 200 steps of a long run on
 digits, with two residual blocks and 64 images a step, a report every 20 steps.
 Prints a table in Markdown: the step of the first alarm and what it says.
 """
@@ -28,7 +28,7 @@ BROKEN = {
   'simsiam': {'objective.stop_gradient': False},
   'vicreg': {'objective.variance_weight': 0.0},
   'swav': {'objective.sinkhorn_iterations': 0},
-  'dino': {'objective.centre_momentum': 1.0},  # it stays at 0
+  'dino': {'objective.center_momentum': 1.0},  # it stays at 0
 }
 # What the broken run and its healthy twin have in common.
 SETTING = {

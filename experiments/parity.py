@@ -79,7 +79,7 @@ def relative_errors(tree: Any, reference: Any) -> list[float]:
   """Returns ||a - b|| / ||b|| for each pair of leaves.
 
   Some tensors are zero but for rounding: the gradient of a bias before a
-  normalisation, say. So ||b|| counts as at least 1 % of the largest leaf's.
+  normalization, say. So ||b|| counts as at least 1 % of the largest leaf's.
 
   Args:
     tree: of NumPy arrays, a.

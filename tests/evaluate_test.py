@@ -17,7 +17,7 @@ from experiments import small_configs
 from tests import tiny
 
 
-def relabelled(split, labels, **changes):
+def relabeled(split, labels, **changes):
   """The split with other labels, wherever it keeps them."""
   reader = dataclasses.replace(split.reader, labels=labels)
   return dataclasses.replace(split, labels=labels, reader=reader, **changes)
@@ -112,7 +112,7 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
       if poison:
         labels = (test.labels + 1) % 10
         labels[0] = 10  # of a class that training does not have
-        test = relabelled(test, labels, num_classes=11)
+        test = relabeled(test, labels, num_classes=11)
       return job._replace(source=job.source._replace(test=test)), state
 
     monkeypatch.setattr(encoder, 'load', loaded)
@@ -160,8 +160,8 @@ def test_any_objective_has_an_encoder_to_train_on(name):
   """Fine-tuning starts from the weights that evaluation sees."""
   job = build.build(tiny.config_of(f'{name}_small'))
   state = jax.eval_shape(lambda: build.init_state(job))
-  labelled = build.build(finetune._supervised_config(job.config))
-  start = jax.eval_shape(lambda: build.init_state(labelled))
+  labeled = build.build(finetune._supervised_config(job.config))
+  start = jax.eval_shape(lambda: build.init_state(labeled))
   params, model_state = job.objective.evaluated(state.params, state.model_state)
   for ours, theirs in (
     (params, start.params),
@@ -203,7 +203,7 @@ def test_the_rate_of_fine_tuning_is_chosen_without_test_labels(
   job, state = encoder.load(folder)
   right = finetune.finetune(job, state, 0.1, epochs=1)
   assert 'rate 0.5' in right.setting
-  test = relabelled(job.source.test, (job.source.test.labels + 1) % 10)
+  test = relabeled(job.source.test, (job.source.test.labels + 1) % 10)
   job = job._replace(source=job.source._replace(test=test))
   wrong = finetune.finetune(job, state, 0.1, epochs=1)
   assert wrong.setting == right.setting
@@ -268,7 +268,7 @@ def test_fine_tuning_starts_from_the_encoder(folder, monkeypatch):
   monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0,))
   job, state = encoder.load(folder)
   # Test labels that cannot be read, for nothing is chosen by them.
-  test = relabelled(job.source.test, None)
+  test = relabeled(job.source.test, None)
   job = job._replace(source=job.source._replace(test=test))
   # Other weights than those that a run of this seed begins with.
   state = state.replace(params=jax.tree.map(lambda x: x + 1, state.params))
@@ -286,7 +286,7 @@ def test_what_is_refused(folder, tmp_path):
     evaluate.evaluate(tmp_path, ['knn'])
   assert not (tmp_path / 'checkpoints').exists()
   with pytest.raises(FileNotFoundError, match='of step 2; it has .* of 3$'):
-    evaluate.evaluate(folder, ['knn'], only=2)
+    evaluate.evaluate(folder, ['knn'], step=2)
   (tmp_path / 'config.json').write_text('{')
   with pytest.raises(ValueError, match='config.json is damaged'):
     evaluate.evaluate(tmp_path, ['knn'])
@@ -303,13 +303,13 @@ def test_what_is_refused(folder, tmp_path):
 def test_labels_that_are_not_there(folder, monkeypatch):
   load = encoder.load
 
-  def unlabelled(*args):
+  def unlabeled(*args):
     job, state = load(*args)
     blank = dict(num_classes=None, class_names=None)
-    train, test = (relabelled(s, None, **blank) for s in job.source[1:3])
+    train, test = (relabeled(s, None, **blank) for s in job.source[1:3])
     return job._replace(source=split_lib.Source('mine', train, test)), state
 
-  monkeypatch.setattr(encoder, 'load', unlabelled)
+  monkeypatch.setattr(encoder, 'load', unlabeled)
   with pytest.raises(ValueError, match='knn needs labels, and mine has none'):
     evaluate.evaluate(folder, ['knn'])
   # What was trained without labels can be judged elsewhere.

@@ -90,7 +90,7 @@ def test_notes_on_flat_and_on_equal_views():
   rng = np.random.default_rng(0)
   a, b, local = rng.uniform(size=(3, 20, 4, 4, 3))
   assert sheets.notes(_sheet(a, b, local)) == []
-  # One colour is nothing to see, though its channels differ.
+  # One color is nothing to see, though its channels differ.
   flat = local.copy()
   flat[:3] = [0.2, 0.5, 0.9]
   (note,) = sheets.notes(_sheet(a, b, flat))

@@ -14,7 +14,13 @@ import scipy.stats
 from contrastive_jax import report, train
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder
-from contrastive_jax.reporting import document, figures, folder, learned, words
+from contrastive_jax.reporting import (
+  document,
+  embeddings,
+  figures,
+  folder,
+  summaries,
+)
 from tests import tiny
 
 _BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
@@ -107,7 +113,7 @@ def test_one_run(pages, finished):
     'Spectrum of the features',
     'Evaluation',
     'Map of the embedding',
-    'Nearest neighbours',
+    'Nearest neighbors',
     'Augmented views',
     'Config',
   ):
@@ -139,13 +145,13 @@ def test_one_run(pages, finished):
 def test_several_runs_side_by_side(pages):
   page, gaps = _text(pages['two']), pages['gaps']
   assert 'Comparison' in page and 'Where their configs differ' in page
-  assert 'For want of test images an accuracy may be off by up to ±' in page
+  assert 'With so few test images an accuracy may be off by up to ±' in page
   assert all(gap.partition(': ')[2] in page for gap in gaps.splitlines())
   assert 'crashed: The last line of metrics.jsonl is cut off' in gaps
   assert 'the run stands at step 2 of 4; it is still running, or was' in gaps
   assert 'crashed: No features: there is no checkpoint yet' in gaps
   assert page.count('Augmented views') == 2  # they need no checkpoint
-  assert page.count('Nearest neighbours') == 1
+  assert page.count('Nearest neighbors') == 1
 
 
 def test_protocols_side_by_side(finished, tmp_path):
@@ -160,7 +166,7 @@ def test_protocols_side_by_side(finished, tmp_path):
     results[0] |= {'value': value, 'low': value - 0.01, 'high': value + 0.01}
     (copy / 'evaluation.json').write_text(json.dumps({'results': results}))
     runs.append(folder.read(copy))
-  header, rows = words.measured_together(runs, spread=False)
+  header, rows = summaries.measured_together(runs, spread=False)
   assert header == ['protocol', 'encoder', 'data', 'a', 'b']
   assert rows == [
     [
@@ -171,10 +177,10 @@ def test_protocols_side_by_side(finished, tmp_path):
       '60.00 (59.00 to 61.00)',
     ]
   ]
-  header, ((*_, spread),) = words.measured_together(runs, spread=True)
+  header, ((*_, spread),) = summaries.measured_together(runs, spread=True)
   assert header[-1] == 'mean ± deviation over runs'
   assert spread == '55.00 ± 7.07 of 2'
-  assert words.measured_together(runs[:1], spread=True) == ([], [])
+  assert summaries.measured_together(runs[:1], spread=True) == ([], [])
   # Of a checkpoint that is not the last one, which is said.
   assert 'Some results are of step 2, not of the last one, 4.' in runs[0].gaps
   assert not any('Some results' in gap for gap in runs[1].gaps)
@@ -235,24 +241,24 @@ def _browse(tmp_path: pathlib.Path, page: str) -> tuple[dict, str]:
 
 def test_features_are_the_trained_encoders(finished):
   run = folder.read(finished)
-  found = learned.look(run)
-  assert found.gaps == () and found.learned is not None
+  found = embeddings.load(run)
+  assert found.gaps == () and found.embeddings is not None
   job, state = encoder.load(finished)
   wanted, labels, _ = encoder.encode(
     job, encoder.frozen(job)(state), job.source.test
   )
   wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
-  np.testing.assert_allclose(found.learned.unit, wanted, atol=1e-5)
-  np.testing.assert_array_equal(found.learned.labels, labels)
+  np.testing.assert_allclose(found.embeddings.unit, wanted, atol=1e-5)
+  np.testing.assert_array_equal(found.embeddings.labels, labels)
   np.testing.assert_array_equal(
-    found.learned.images, job.source.test.reader.images
+    found.embeddings.images, job.source.test.reader.images
   )
 
 
-def _random(n: int, d: int, labels: bool = False) -> learned.Learned:
+def _random(n: int, d: int, labels: bool = False) -> embeddings.Embeddings:
   rng = np.random.default_rng(0)
   x = rng.normal(size=(n, d)).astype(np.float32) + 0.5
-  return learned.Learned(
+  return embeddings.Embeddings(
     step=1,
     split='random',
     unit=x / np.linalg.norm(x, axis=1, keepdims=True),
@@ -264,7 +270,7 @@ def _random(n: int, d: int, labels: bool = False) -> learned.Learned:
 
 def test_spectrum_has_the_effective_rank():
   some = _random(40, 12)
-  values = learned.spectrum(some)
+  values = embeddings.spectrum(some)
   assert values[0] == 1 and np.all(np.diff(values) <= 0)
   share = values / values.sum()
   np.testing.assert_allclose(
@@ -274,9 +280,9 @@ def test_spectrum_has_the_effective_rank():
   )
 
 
-def test_neighbours_by_brute_force():
+def test_neighbors_by_brute_force():
   some = _random(30, 5)
-  rows, nearest, similarity = learned.neighbours(some)
+  rows, nearest, similarity = embeddings.neighbors(some)
   assert len(rows) == 8 and rows[0] == 0 and rows[-1] == 29
   for query, found, cosines in zip(rows, nearest, similarity, strict=True):
     all_cosines = [
@@ -294,7 +300,7 @@ def test_neighbours_by_brute_force():
 @pytest.mark.parametrize('n', [1, 2, 5])
 def test_few_images_without_labels(n):
   some = _random(n, 4)
-  page = ''.join((*document._map(some), *document._neighbours(some)))
+  page = ''.join((*document._map(some), *document._neighbors(some)))
   assert page.count('<img') == 1 + min(n, 8) * min(n, 8)
   assert '✓' not in page and '✗' not in page
 
@@ -302,11 +308,11 @@ def test_few_images_without_labels(n):
 def test_a_collapsed_encoder_is_shown_too():
   some = _random(20, 4, labels=True)
   some = some._replace(unit=np.full((20, 4), 0.5, np.float32))
-  assert learned.maps(some)[1] is None
-  page = ''.join((*document._map(some), *document._neighbours(some)))
+  assert embeddings.maps(some)[1] is None
+  page = ''.join((*document._map(some), *document._neighbors(some)))
   assert '1.00 · b ✗' in page
   run = folder.Run(pathlib.Path(), 'x', {}, [], {}, [], ())
-  figures.spectra([run], [learned.spectrum(some)]).savefig(
+  figures.spectra([run], [embeddings.spectrum(some)]).savefig(
     '/dev/null', format='svg'
   )
 

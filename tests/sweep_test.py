@@ -24,7 +24,7 @@ from contrastive_jax.sweeping import (
   results,
 )
 from tests import tiny, train_test
-from tests.sweeping.plan_test import GRID, LABELLED, TEMPERATURES, make_plan
+from tests.sweeping.plan_test import GRID, LABELED, TEMPERATURES, make_plan
 
 PLOT = plots.plot
 
@@ -244,7 +244,7 @@ def test_a_mean_without_the_collapsed_says_so(runner, tmp_path):
   [
     GRID,
     axis('objective.temperature', (0.05, 0.1, 0.2, 1.0)),
-    LABELLED,
+    LABELED,
     product(GRID, axis('augment.flip', (0.0, 0.5))),
   ],
   ids=['heat_map', 'line', 'labels', 'three_fields'],

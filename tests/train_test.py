@@ -67,7 +67,7 @@ def test_what_a_run_prints_and_writes(tmp_path, capsys):
   assert 'learning rate 1 x 64/256 = 0.25' in printed
   assert '8 cpu devices in 1 processes, mapped by shard_map' in printed
   assert 'cifar stem for 8 pixel images' in printed
-  assert 'saturation' in printed  # left out: digits are grey
+  assert 'saturation' in printed  # left out: digits are gray
   assert '(chance 9.6884)' in printed  # 2 ln(127)
   assert 'accuracies are of 359 images: known to ±' in printed
   written = json.loads((tmp_path / 'summary.json').read_text())

@@ -1,6 +1,6 @@
 """Random photometric augmentation, on the device, inside the training step.
 
-The host only decodes, crops and sends uint8 (`pipeline.py`); flip, colour
+The host only decodes, crops and sends uint8 (`pipeline.py`); flip, color
 jitter, grayscale, blur and solarise happen here, drawn anew for every example,
 epoch and view. Global views come first, local crops after them.
 """

@@ -5,7 +5,7 @@ the area ~ U(scale) and of log(width / height) ~ U(log ratio), sides clipped to
 the image, a uniform place. SimCLR and torchvision draw again instead of
 clipping; one draw needs no loop and no fallback, and holds for every image.
 
-Resizing has half-pixel centres and no antialiasing, like the official SimCLR
+Resizing has half-pixel centers and no antialiasing, like the official SimCLR
 and BYOL pipelines: the crop is cut out, then resized, so that pixels outside
 the crop count nothing.
 """
@@ -60,7 +60,7 @@ _keep_freed_memory()
 def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
   """Decodes JPEG, PNG, WebP (or GIF, BMP under such a name).
 
-  Grey is repeated to RGB, palettes and CMYK become RGB, 16 bits keep their
+  Gray is repeated to RGB, palettes and CMYK become RGB, 16 bits keep their
   upper 8, alpha is dropped (as PIL's `convert('RGB')` does), of an animation
   the first frame counts, and EXIF orientation is ignored.
 
@@ -96,14 +96,14 @@ def _decode_webp(encoded) -> np.ndarray:
 
 
 def to_luma(image: tf.Tensor) -> tf.Tensor:
-  """Returns uint8 [..., 1] of uint8 [..., 3]; grey stays what it is."""
+  """Returns uint8 [..., 1] of uint8 [..., 3]; gray stays what it is."""
   weights = tf.constant([0.299, 0.587, 0.114])
   luma = tf.reduce_sum(tf.cast(image, tf.float32) * weights, -1, keepdims=True)
   return to_uint8(luma)
 
 
 def draws(seed: int, view: int, example_id, epoch) -> tf.Tensor:
-  """Returns 4 uniform numbers that hang on the four arguments only.
+  """Returns 4 uniform numbers that depend on the four arguments only.
 
   Args:
     seed: Python int, 0 <= seed < 2**55.

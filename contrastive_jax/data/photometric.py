@@ -41,7 +41,7 @@ def adjust_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
 
 def adjust_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
-  """Blends the image with its mean grey.
+  """Blends the image with its mean gray.
 
   Args:
     image: [H, W, C] in [0, 1]. With C = 3 the mean is that of the grayscale
@@ -104,7 +104,7 @@ def adjust_hue(image: jax.Array, delta: jax.Array | float) -> jax.Array:
       4 + (red - green) / divisor,
     ),
   )
-  # In sixths of a turn. A floor, as a floating-point `mod` does not vectorise.
+  # In sixths of a turn. A floor, as a floating-point `mod` does not vectorize.
   turned = hue / 6 + delta
   turned = 6 * (turned - jnp.floor(turned))
   # How much of the chroma each channel keeps: trapezoids around its own hue.
@@ -189,7 +189,7 @@ def to_grayscale(image: jax.Array) -> jax.Array:
 def gaussian_blur(
   image: jax.Array, sigma: jax.Array | float, radius: int
 ) -> jax.Array:
-  """Blurs with a truncated, normalised Gaussian; outside the image is zero.
+  """Blurs with a truncated, normalized Gaussian; outside the image is zero.
 
   Zero padding darkens the border a little, as the official SimCLR and BYOL do
   (`SAME` convolution); PIL-based code repeats the edge instead.

@@ -1,8 +1,8 @@
 """Order, crops and batches: exact for (seed, epoch, example id, view).
 
 The order of an epoch is a permutation from (seed, epoch); batch s holds rows
-of epoch s // steps_per_epoch. A random resized crop hangs on (seed, epoch, id,
-view) and on nothing else: not on the process, the worker or a resume. Flips
+of epoch s // steps_per_epoch. A random resized crop depends on (seed, epoch,
+id, view) and on nothing else: not on the process, the worker or a resume. Flips
 and photometric work are done on the device.
 """
 

@@ -50,7 +50,7 @@ SIMCLR = dict(
   local_solarize=0.0,
 )
 
-# SimCLR appendix B.9: half the colour strength, no blur.
+# SimCLR appendix B.9: half the color strength, no blur.
 SIMCLR_CIFAR = SIMCLR | dict(strength=0.5, blur=(0.0, 0.0))
 
 # facebookresearch/moco without --aug-plus; the jitter is always on.

@@ -176,7 +176,7 @@ def source_from_arrays(
   Args:
     images: uint8 [n, height, width, 1 or 3].
     labels: integers [n] from 0 on, or None.
-    test_images: of the test split; None: a fifth of every class of the labelled
+    test_images: of the test split; None: a fifth of every class of the labeled
       images, chosen by us, takes its place, and without labels nothing does.
     test_labels: of the test images.
     class_names: one a label; None: their numbers.

@@ -41,7 +41,7 @@ def statistics(views: Sequence[np.ndarray]) -> dict[str, float]:
   With u = z / ||z|| and n rows of d dimensions, of the first view:
 
   Args:
-    views: [n, d] each, not normalised; row i of each is of the same image.
+    views: [n, d] each, not normalized; row i of each is of the same image.
 
   Returns:
     embedding_std: mean over dimensions of the standard deviation of u.
@@ -49,7 +49,7 @@ def statistics(views: Sequence[np.ndarray]) -> dict[str, float]:
       0 for one point (Chen & He 2020, arXiv 2011.10566, 4.1).
     effective_rank: exp of the entropy of the singular values of u less its
       mean, each over their sum (Roy & Vetterli 2007); at most min(n - 1, d).
-    rankme: the same of z as it is, neither normalised nor centred, with the
+    rankme: the same of z as it is, neither normalized nor centered, with the
       paper's 1e-7 (Garrido et al. 2022, arXiv 2210.02885), which takes 25,600
       rows where these are few: at most min(n, d).
     mean_cosine: of u of two different images.

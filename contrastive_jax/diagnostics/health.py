@@ -33,7 +33,7 @@ class Collapsed(Error):
     self.report = report
 
 
-def judged_from(
+def grace_steps(
   total_steps: int, *, idle_steps: Sequence[int] = (), least: int = 0
 ) -> int:
   """Returns the step from which a run may be said to be at chance.
@@ -53,7 +53,7 @@ def judged_from(
 def verdict(
   report: dict[str, Any],
   *,
-  judged_from: int,
+  grace_steps: int,
   warmup_steps: int = 0,
   largest_rank: int,
   known: Container[str],
@@ -64,7 +64,7 @@ def verdict(
     report: step, loss, chance_loss, and of `embedding.statistics` spread,
       effective_rank and rankme; collapse_gauge (1 healthy, 0 collapsed) where
       the objective has one of its own.
-    judged_from: the step from which 'at chance' may be said: `judged_from`.
+    grace_steps: before these nothing is said to be at chance; of the function.
     warmup_steps: before their end nothing but 'not finite' is said.
     largest_rank: that the embeddings looked at could have: min(n - 1, d).
     known: the verdicts that this objective can have, of `Objective.causes`.
@@ -94,7 +94,7 @@ def verdict(
   margin = _AT_CHANCE * max(1.0, abs(report['chance_loss']))
   if (
     'at chance' in known
-    and report['step'] >= judged_from
+    and report['step'] >= grace_steps
     and report['loss'] >= report['chance_loss'] - margin
   ):
     return 'at chance'

@@ -4,7 +4,7 @@ Every estimator takes scores [K, K] with scores[i, j] = f(x_i, y_j): the
 diagonal is a sample of the joint distribution, the K(K-1) others are one of the
 product of the marginals. Rows are the ones that are told apart, so a baseline
 is one of x; for one of y give the transpose. All are differentiable, and where
-nothing else is said they are to be maximised. Scores may be as large as +-1e4:
+nothing else is said they are to be maximized. Scores may be as large as +-1e4:
 whatever cannot overflow by its definition is finite then.
 """
 
@@ -73,7 +73,7 @@ def nwj(scores: jax.Array) -> jax.Array:
 
 
 def tuba(scores: jax.Array, log_baseline: jax.Array | float) -> jax.Array:
-  """Returns the lower bound of an unnormalised critic and a baseline a(x).
+  """Returns the lower bound of an unnormalized critic and a baseline a(x).
 
     1 + mean_i [ f_ii - ln a(x_i) ] - mean_{i != j} exp( f_ij - ln a(x_i) )
 
@@ -185,7 +185,7 @@ def jensen_shannon(scores: jax.Array, *, corrected: bool = False) -> jax.Array:
 
 
 def jensen_shannon_objective(scores: jax.Array) -> jax.Array:
-  """Returns what `jensen_shannon` and `smile` maximise; it is at most 0.
+  """Returns what `jensen_shannon` and `smile` maximize; it is at most 0.
 
   Args:
     scores: [K, K].

@@ -147,7 +147,7 @@ def _measure(
     return {**dict.fromkeys(names), _RANK: rank}, None
   bank, labels, _ = represent(source.train)
   queries, truth, _ = represent(source.test)
-  neighbours = knn.knn_accuracy(
+  neighbors = knn.knn_accuracy(
     bank,
     labels,
     queries,
@@ -173,7 +173,7 @@ def _measure(
     few_accuracy = probe(
       linear.few_labels(labels, c.labels_per_class, seed=job.config.seed)
     )
-  accuracies = (neighbours, probe(slice(None)), few_accuracy)
+  accuracies = (neighbors, probe(slice(None)), few_accuracy)
   metrics = {
     **dict(zip(names, accuracies, strict=True)),
     _RANK: embedding.effective_rank(queries[:_RANK_IMAGES]),

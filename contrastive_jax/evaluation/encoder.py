@@ -21,14 +21,14 @@ Encoder = jax.tree_util.Partial
 
 def load(
   workdir: str | pathlib.Path,
-  only: int | None = None,
+  step: int | None = None,
   source: Source | None = None,
 ) -> tuple[build.Job, TrainState]:
   """Returns the job of a work folder, and a checkpoint of it.
 
   Args:
     workdir: of `contrastive_jax.main`; nothing in it is changed.
-    only: the step of the checkpoint; None: the newest intact one.
+    step: of the checkpoint; None: the newest intact one.
     source: of a run that was given its data in memory; None: config.data's.
 
   Returns:
@@ -41,7 +41,7 @@ def load(
   """
   config = read_config(workdir)
   job = build.build(config, fitting_mesh(config), source)
-  return job, restore(job, workdir, only)
+  return job, restore(job, workdir, step)
 
 
 def load_encoder(
@@ -90,14 +90,14 @@ def fitting_mesh(config: Config) -> jax.sharding.Mesh:
 
 
 def restore(
-  job: build.Job, workdir: str | pathlib.Path, only: int | None = None
+  job: build.Job, workdir: str | pathlib.Path, step: int | None = None
 ) -> TrainState:
   """Returns a checkpoint of a work folder.
 
   Args:
     job: of its config, on any devices.
     workdir: nothing in it is changed.
-    only: the step of the checkpoint; None: the newest intact one.
+    step: of the checkpoint; None: the newest intact one.
 
   Raises:
     FileNotFoundError: there is no checkpoint, or not this one.
@@ -109,12 +109,12 @@ def restore(
     with Checkpoints(folder, every_steps=1, keep=10**6) as checkpoints:
       # Shapes are enough: nothing is compiled for an initial state.
       restored = checkpoints.restore(
-        jax.eval_shape(lambda: build.init_state(job)), only
+        jax.eval_shape(lambda: build.init_state(job)), step
       )
       kept = checkpoints.steps()
   if restored is None and kept:
     raise MissingError(
-      f'{workdir} has no checkpoint of step {only}; it has kept those of '
+      f'{workdir} has no checkpoint of step {step}; it has kept those of '
       + ', '.join(map(str, kept))
     )
   if restored is None:

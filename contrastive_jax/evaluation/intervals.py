@@ -1,4 +1,4 @@
-"""How sure an accuracy is for want of examples."""
+"""How far an accuracy may be off, given how many examples it is of."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours: what an encoder is worth as it is.
+"""Weighted nearest neighbors: what an encoder is worth as it is.
 
 Nothing is fitted; k and the temperature are all there is to choose, which is
 why they stand in the metric's name.
@@ -35,7 +35,7 @@ def knn_predict(
   chunk: int = 1024,
   mesh: Mesh | None = None,
 ) -> np.ndarray:
-  """Predicts the class of each query by a weighted vote of its neighbours.
+  """Predicts the class of each query by a weighted vote of its neighbors.
 
   The k rows of the bank with the largest cosine similarity s vote for their
   class with weight exp(s / temperature). Zero vectors have similarity 0 to
@@ -43,11 +43,11 @@ def knn_predict(
   that this takes and how equal similarities are ordered.
 
   Args:
-    bank_features: [N, D], any float dtype; not normalised.
+    bank_features: [N, D], any float dtype; not normalized.
     bank_labels: [N], integers in [0, num_classes).
     query_features: [M, D].
     num_classes: number of classes.
-    k: number of neighbours; at most N.
+    k: number of neighbors; at most N.
     temperature: of the weights; lower trusts the nearest more.
     chunk: queries that a device compares at a time; changes no result.
     mesh: whose devices (of this process) share the queries; None: all.
@@ -102,7 +102,7 @@ def knn_accuracy(
     query_features: [M, D]; not rows of the bank, which would find themselves.
     query_labels: [M].
     num_classes: as for `knn_predict`, and so are the others.
-    k: number of neighbours.
+    k: number of neighbors.
     temperature: of the weights.
     chunk: queries that a device compares at a time.
     mesh: whose devices share the queries.
@@ -144,9 +144,9 @@ def nearest(
   the whole search on its own devices.
 
   Args:
-    bank_features: [N, D], any float dtype; not normalised.
+    bank_features: [N, D], any float dtype; not normalized.
     query_features: [M, D].
-    k: number of neighbours; at most N.
+    k: number of neighbors; at most N.
     chunk: queries that a device compares at a time; changes no result.
     mesh: whose devices (of this process) share the queries; None: all.
 
@@ -159,7 +159,7 @@ def nearest(
   """
   total = len(bank_features)
   if not 1 <= k <= total:
-    raise Error(f'k = {k} neighbours of a bank of {total} features')
+    raise Error(f'k = {k} neighbors of a bank of {total} features')
   if query_features.ndim != 2 or not len(query_features):
     raise Error(
       f'query features have shape {query_features.shape}, not [M, D] with M > 0'
@@ -207,7 +207,7 @@ def nearest(
 
 @jax.jit
 def _unit(x):
-  """Normalises rows in float32; zero rows stay zero."""
+  """Normalizes rows in float32; zero rows stay zero."""
   x = x.astype(jnp.float32)
   # Dividing by the largest entry first keeps the squares from overflowing.
   x = x / jnp.maximum(jnp.max(jnp.abs(x), axis=1, keepdims=True), 1e-30)
@@ -251,7 +251,7 @@ def vote(
 
   Args:
     similarity: [M, k], largest first.
-    labels: [M, k], of the same neighbours.
+    labels: [M, k], of the same neighbors.
     num_classes: number of classes.
     temperature: of the weights.
 

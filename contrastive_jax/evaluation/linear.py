@@ -1,4 +1,4 @@
-"""Linear probe whose result does not hang on a hand-picked learning rate."""
+"""Linear probe whose result does not depend on a hand-picked learning rate."""
 
 import functools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from contrastive_jax.evaluation import features as features_lib
 
 # Both relative to the features' curvature (see `fit_probe`), so that one grid
 # covers features of any scale and dimension: from barely moving to diverging,
-# and from unregularised to the classifier of the nearest class mean.
+# and from unregularized to the classifier of the nearest class mean.
 LEARNING_RATES = (0.3, 1.0, 3.0, 10.0)
 WEIGHT_DECAYS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _MOMENTUM = 0.9
@@ -27,7 +27,7 @@ _REPEATS = 2
 
 
 class Probe(NamedTuple):
-  """A linear classifier of standardised features, and how it was chosen."""
+  """A linear classifier of standardized features, and how it was chosen."""
 
   weights: np.ndarray  # [D, C]
   bias: np.ndarray  # [C]
@@ -116,7 +116,7 @@ def fit_probe(
 ) -> Probe:
   """Fits multinomial logistic regression; training data choose everything.
 
-  Features are standardised, or only centred. For every pair of learning rate
+  Features are standardized, or only centered. For every pair of learning rate
   and weight decay a head is trained, all at once (one matrix product a step),
   from zero, by SGD with Nesterov momentum 0.9 and a cosine to 0. The pair with
   the best accuracy on examples held out, of equals the one with the lowest loss
@@ -128,12 +128,12 @@ def fit_probe(
   fewer than 1000 examples in all.
 
   A learning rate r stands for r / L and a weight decay w for w L, where L is
-  the largest eigenvalue of the standardised features' covariance. The gradient
+  the largest eigenvalue of the standardized features' covariance. The gradient
   of the loss is Lipschitz with L / 2, so beyond r = 7.6 the worst case diverges
   (Nesterov, large batches); heads that do are never chosen. The decay acts on
   the weights, not on the bias.
 
-  The standardised features lie on one device: 4 N D bytes.
+  The standardized features lie on one device: 4 N D bytes.
 
   Args:
     features: [N, D], any float dtype.

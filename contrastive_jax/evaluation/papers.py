@@ -4,7 +4,7 @@ One head, one learning rate, no choice. The papers crop and flip the training
 images anew in every epoch; here the features are those of the whole images,
 computed once. And they are made for ResNet-50 on ImageNet, at batches that
 small data sets do not have: what they say of another encoder is how much a
-probe can hang on its learning rate. `linear.fit_probe` does not.
+probe can depend on its learning rate. `linear.fit_probe` does not.
 """
 
 import functools

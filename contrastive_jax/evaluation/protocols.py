@@ -16,11 +16,11 @@ import sklearn.model_selection
 from contrastive_jax.config import Error
 from contrastive_jax.evaluation import features, intervals, knn, linear, papers
 
-KNN_NEIGHBOURS = (1, 5, 10, 20, 50, 100, 200)
+KNN_NEIGHBORS = (1, 5, 10, 20, 50, 100, 200)
 KNN_TEMPERATURES = (0.04, 0.07, 0.1, 0.2)
 # Training examples by which k and temperature are chosen, each by all others.
 _KNN_JUDGES = 10_000
-# Inverse regularisation, of scikit-learn, on standardised features.
+# Inverse regularization, of scikit-learn, on standardized features.
 LBFGS_STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 _LBFGS_ITERATIONS = 300
 FEW_SUBSETS = 5
@@ -39,7 +39,7 @@ def names() -> list[str]:
   return [
     'knn',
     'linear',
-    'linear_centred',
+    'linear_centered',
     'linear_lbfgs',
     'linear_few',
     *(f'linear_{paper}' for paper in papers.RECIPES),
@@ -62,7 +62,7 @@ def predict(
   Args:
     protocol: of `names`. `knn`: weighted vote, over k and temperature, the
       best chosen by leaving out one of the training examples. `linear`: a grid
-      of heads (`linear.fit_probe`); `linear_centred`: the same on features
+      of heads (`linear.fit_probe`); `linear_centered`: the same on features
       that are not divided by their deviation; `linear_lbfgs`: scikit-learn's
       logistic regression, its strength chosen on a tenth of the training data;
       `linear_few`: `linear` on a few labels a class, on five disjoint subsets
@@ -91,7 +91,7 @@ def predict(
       return _knn(*data, **sizes)
     case ['linear']:
       return [_probe(*data, **sizes, epochs=epochs)]
-    case ['linear', 'centred']:
+    case ['linear', 'centered']:
       return [_probe(*data, **sizes, epochs=epochs, standardize=False)]
     case ['linear', 'lbfgs']:
       return [_lbfgs(*data, seed=seed)]
@@ -130,9 +130,9 @@ def predict(
 def _knn(
   bank, labels, queries, *, num_classes: int, seed: int
 ) -> list[Prediction]:
-  neighbours = [k for k in KNN_NEIGHBOURS if k < len(bank)]
-  most = neighbours[-1]
-  grid = [(k, t) for k in neighbours for t in KNN_TEMPERATURES]
+  neighbors = [k for k in KNN_NEIGHBORS if k < len(bank)]
+  most = neighbors[-1]
+  grid = [(k, t) for k in neighbors for t in KNN_TEMPERATURES]
   labels = np.asarray(labels)
 
   def votes(similarity, index, k, temperature):
@@ -201,13 +201,13 @@ def lbfgs(
   test_features: np.ndarray,
   strengths: Sequence[float],
 ) -> list[np.ndarray]:
-  """Predicts by scikit-learn's logistic regression on standardised features.
+  """Predicts by scikit-learn's logistic regression on standardized features.
 
   Args:
     train_features: [N, D].
     train_labels: [N].
     test_features: [M, D].
-    strengths: C, the inverse of the regularisation.
+    strengths: C, the inverse of the regularization.
 
   Returns:
     int32 [M] for each strength.
@@ -245,7 +245,7 @@ def interval(
   Raises:
     ValueError: an example has no label.
   """
-  if unlabelled := int(np.sum(labels < 0)):
-    raise Error(f'{unlabelled} of {len(labels)} test examples have no label')
+  if unlabeled := int(np.sum(labels < 0)):
+    raise Error(f'{unlabeled} of {len(labels)} test examples have no label')
   right = int(np.sum(predicted == labels))
   return right / len(labels), *intervals.wilson(right, len(labels))

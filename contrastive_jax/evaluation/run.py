@@ -26,10 +26,10 @@ def evaluate(
   transfer: Sequence[str] = (),
   baselines: bool = False,
   seed: int | None = None,
-  only: int | None = None,
+  step: int | None = None,
   say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
-  """Puts protocols to a checkpoint of a run.
+  """Evaluates a checkpoint of a run by some protocols.
 
   Args:
     workdir: of the run; evaluation.json in it keeps the results.
@@ -38,7 +38,7 @@ def evaluate(
       run's own has no labels, or no test split, they are of these alone.
     baselines: also of raw pixels and of the untrained encoder.
     seed: of splits and subsets; None: the run's.
-    only: the step of the checkpoint; None: the newest.
+    step: of the checkpoint; None: the newest.
     say: takes the results, a line each, as they come.
 
   Returns:
@@ -67,8 +67,8 @@ def evaluate(
       'on: add knn or linear to the protocols'
     )
   path = pathlib.Path(workdir) / 'evaluation.json'
-  job, state = encoder.load(workdir, only)
-  record.read(path)  # a damaged file is to be known of now, not after hours
+  job, state = encoder.load(workdir, step)
+  record.read(path)  # a damaged file is refused now, not after hours of work
   seed = int(job.config.seed if seed is None else seed)
   loaded = [
     sources.load(spec, channels=job.source.train.channels) for spec in transfer
@@ -220,7 +220,7 @@ def _frozen(
     train_features,
     train_labels,
     test_features,
-    # Not those of test: what is fitted is not to hang on its labels.
+    # Not those of test: nothing fitted may depend on its labels.
     num_classes=source.train.num_classes,
     seed=seed,
     epochs=config.probe_epochs,

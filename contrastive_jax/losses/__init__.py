@@ -10,7 +10,7 @@ from contrastive_jax.losses._cosine import (
   normalized_squared_error,
 )
 from contrastive_jax.losses._dcl import dcl
-from contrastive_jax.losses._dino import dino, update_centre
+from contrastive_jax.losses._dino import dino, update_center
 from contrastive_jax.losses._info_nce import batch_info_nce, queue_info_nce
 from contrastive_jax.losses._instance import full_softmax as instance_softmax
 from contrastive_jax.losses._instance import nce as instance_nce
@@ -38,6 +38,6 @@ __all__ = [
   'sinkhorn',
   'supcon',
   'swav',
-  'update_centre',
+  'update_center',
   'vicreg',
 ]

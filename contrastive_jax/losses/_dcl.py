@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses import _nt_xent as nt_xent
 from contrastive_jax.losses import checks
-from contrastive_jax.losses.gather import all_rows_alike
+from contrastive_jax.losses.gather import all_rows_replicated
 
 
 def dcl(
@@ -115,7 +115,7 @@ def dcl_and_statistics(
   positive = terms.pop('positive_logit')
   if weight_sigma is not None:
     scores = terms['positive_similarity'][:rows] / weight_sigma
-    log_sum = jax.nn.logsumexp(all_rows_alike(scores, axis_name))
+    log_sum = jax.nn.logsumexp(all_rows_replicated(scores, axis_name))
     weight = 2 - batch * jnp.exp(jax.lax.stop_gradient(scores) - log_sum)
     positive *= jnp.tile(weight, 2)
   return jnp.mean(log_normalizer - positive), nt_xent.means(terms)

@@ -12,7 +12,7 @@ from contrastive_jax.losses._swav import cross_prediction
 def dino(
   student: Sequence[jax.Array],
   teacher: Sequence[jax.Array],
-  centre: jax.Array,
+  center: jax.Array,
   *,
   temperature: float,
   teacher_temperature: float | jax.Array,
@@ -29,7 +29,7 @@ def dino(
   Args:
     student: s, logits of all views, [b, K] each, the global ones first.
     teacher: t, raw logits of the global views, [b, K] each.
-    centre: c, [K], of the teacher's logits: without it one prototype takes all.
+    center: c, [K], of the teacher's logits: without it one prototype takes all.
     temperature: T_s.
     teacher_temperature: T_t; below T_s, or all outputs become uniform. May be
       traced.
@@ -67,21 +67,21 @@ def dino(
     'dino',
     **checks.each('student', student, 'b K'),
     **checks.each('teacher', teacher, 'b K'),
-    centre=(centre, 'K'),
+    center=(center, 'K'),
   )
   checks.positive(
     'dino', temperature=temperature, teacher_temperature=teacher_temperature
   )
   targets = [
-    jax.nn.softmax((t.astype(jnp.float32) - centre) / teacher_temperature)
+    jax.nn.softmax((t.astype(jnp.float32) - center) / teacher_temperature)
     for t in teacher
   ]
   logits = [s.astype(jnp.float32) / temperature for s in student]
   return cross_prediction(logits, targets)
 
 
-def update_centre(
-  centre: jax.Array,
+def update_center(
+  center: jax.Array,
   teacher: Sequence[jax.Array],
   *,
   momentum: float,
@@ -92,7 +92,7 @@ def update_centre(
     c <- m c + (1 - m) mean over global views and all replicas' samples of t
 
   Args:
-    centre: c, float32 [K].
+    center: c, float32 [K].
     teacher: t, [b, K] of each global view.
     momentum: m; 1 leaves the center where it is.
     axis_name: the mapped axis over whose replicas the batch is spread.
@@ -107,7 +107,7 @@ def update_centre(
     >>> import jax.numpy as jnp
     >>> from contrastive_jax import losses
     >>> teacher = [jnp.ones((4, 3)), 3 * jnp.ones((4, 3))]  # mean 2
-    >>> center = losses.update_centre(jnp.zeros(3), teacher, momentum=0.5)
+    >>> center = losses.update_center(jnp.zeros(3), teacher, momentum=0.5)
     >>> print(center)
     [1. 1. 1.]
 
@@ -115,12 +115,12 @@ def update_centre(
     Caron et al. 2021 (arXiv 2104.14294), equation 4; dino main_dino.py,
     update_center, which is called after the loss.
   """
-  checks.length('update_centre', 'teacher', teacher, least=1)
+  checks.length('update_center', 'teacher', teacher, least=1)
   checks.shapes(
-    'update_centre',
+    'update_center',
     **checks.each('teacher', teacher, 'b K'),
-    centre=(centre, 'K'),
+    center=(center, 'K'),
   )
   rows = jax.lax.stop_gradient(jnp.concatenate(teacher).astype(jnp.float32))
   mean = gather.mean(jnp.mean(rows, axis=0), axis_name)
-  return momentum * centre + (1 - momentum) * mean
+  return momentum * center + (1 - momentum) * mean

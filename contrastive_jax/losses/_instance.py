@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses import checks
 from contrastive_jax.losses._nt_xent import means
-from contrastive_jax.losses.gather import all_rows_alike, mean
+from contrastive_jax.losses.gather import all_rows_replicated, mean
 from contrastive_jax.losses.normalize import l2_normalize
 
 # Rows of the bank that are compared at a time: 8 MiB of logits for 256 images,
@@ -116,7 +116,7 @@ def draw_noise(
 
   Args:
     rng: one key for the step, the same on every replica.
-    ids: int [b]; an image's draw hangs on rng and its id alone.
+    ids: int [b]; an image's draw depends on rng and its id alone.
     count: K.
     num_examples: N, rows of the bank.
 
@@ -279,8 +279,8 @@ def update_bank(
   Reference:
     lemniscate.pytorch, lib/NCEAverage.py: after use, in the backward pass.
   """
-  ids = all_rows_alike(ids, axis_name)
-  v = all_rows_alike(l2_normalize(z), axis_name)
+  ids = all_rows_replicated(ids, axis_name)
+  v = all_rows_replicated(l2_normalize(z), axis_name)
   moved = l2_normalize(momentum * bank[ids] + (1 - momentum) * v)
   # An image that took an unreadable one's place may be in a batch twice; which
   # of two writes wins is not defined, so both write what the later one has.

@@ -19,7 +19,7 @@ def all_rows(x: jax.Array, axis_name: str | None) -> jax.Array:
   return jax.lax.all_gather(x, axis_name, tiled=True)
 
 
-def all_rows_alike(x: jax.Array, axis_name: str | None) -> jax.Array:
+def all_rows_replicated(x: jax.Array, axis_name: str | None) -> jax.Array:
   """Returns `all_rows`, known to be the same everywhere, without a gradient.
 
   For what stays in the state: queues, memory banks. shard_map refuses a state

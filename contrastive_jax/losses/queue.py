@@ -1,7 +1,7 @@
 """A queue of past embeddings: MoCo's negatives, NNCLR's support set.
 
 An array [K, d] and a pointer to the row that is overwritten next. Both are the
-same on every replica: what goes in is gathered by `gather.all_rows_alike`.
+same on every replica: what goes in is gathered by `gather.all_rows_replicated`.
 """
 
 import jax

@@ -59,7 +59,7 @@ def run_branch(
 ) -> tuple[dict[str, tuple[jax.Array, ...]], dict[str, Any]]:
   """Runs views through an encoder and the heads behind it.
 
-  Neighbours of one size share a pass of the encoder, and so its batch
+  Neighbors of one size share a pass of the encoder, and so its batch
   statistics; all views share one pass of each head. For a pass of its own for
   every view, call this once a view and hand the statistics on.
 

@@ -63,7 +63,7 @@ class MLP(nn.Module):
     views: int = 1,
     layers: int | None = None,
   ) -> jax.Array:
-    """Maps features to embeddings, which are not normalised to length 1.
+    """Maps features to embeddings, which are not normalized to length 1.
 
     Args:
       x: [b, features].
@@ -121,7 +121,7 @@ class Prototypes(nn.Module):
     size: Number of prototypes.
     gradient_through_norm: Whether the gradient knows that the prototypes are
       divided by their lengths, and so has no part along them: DINO's weight
-      normalisation. If not (SwAV), a length is a constant to it.
+      normalization. If not (SwAV), a length is a constant to it.
     learned_scale: Whether a cosine is multiplied by a trained length a
       prototype ('scale', [size], from 1): DINO's norm_last_layer=False. As a
       scale it is not decayed here; in the official code, a matrix, it is.
@@ -145,7 +145,7 @@ class Prototypes(nn.Module):
     """Scores embeddings, in float32 whatever comes in.
 
     Args:
-      x: [b, features], not normalised.
+      x: [b, features], not normalized.
       train: Like axis_name and views, what every head takes; unused.
       axis_name: Unused.
       views: Unused.
@@ -155,7 +155,7 @@ class Prototypes(nn.Module):
 
     Reference: Caron et al. 2020 (SwAV, 2006.09882), section 3.1; Caron et al.
     2021 (DINO, 2104.14294), appendix C. SwAV's official code overwrites the
-    stored prototypes by the normalised ones before every step, outside of the
+    stored prototypes by the normalized ones before every step, outside of the
     gradient. A module cannot; with gradient_through_norm=False the gradient is
     the same as long as the lengths are 1, which they are at first. They then
     grow slowly. A length l makes the gradient 1/l as long, and an update of

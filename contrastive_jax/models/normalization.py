@@ -1,4 +1,4 @@
-"""Batch normalisation whose meaning does not hang on the number of devices."""
+"""Batch normalization that means the same on any number of devices."""
 
 from typing import Any
 
@@ -60,9 +60,9 @@ def _moments(x: jax.Array, axis: Any) -> tuple[jax.Array, jax.Array]:
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation over the global batch, or over groups of examples.
+  """Batch normalization over the global batch, or over groups of examples.
 
-  Statistics and normalisation are float32 for any input type. The running
+  Statistics and normalization are float32 for any input type. The running
   statistics ('mean' and 'var' of the collection 'batch_stats') hold the biased
   variance, as TensorFlow and Flax do; PyTorch keeps the unbiased one.
 
@@ -96,14 +96,14 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None,
     views: int = 1,
   ) -> jax.Array:
-    """Normalises the last axis' channels.
+    """Normalizes the last axis' channels.
 
     Args:
       x: [views * b, ..., C], the rows of this device.
-      train: True normalises by the batch and moves the running statistics;
-        False normalises by the running statistics.
+      train: True normalizes by the batch and moves the running statistics;
+        False normalizes by the running statistics.
       axis_name: The mapped axis of the devices; None for one device. Not used
-        while initialising, which runs outside of the mapping.
+        while initializing, which runs outside of the mapping.
       views: Equal consecutive segments of the batch axis. It only matters for
         groups: global statistics are over all rows.
 

@@ -1,4 +1,4 @@
-"""DINO: the student predicts its own moving average, centred and sharpened.
+"""DINO: the student predicts its own moving average, centered and sharpened.
 
 Caron et al. 2021 (arXiv 2104.14294), with a ResNet.
 Official code: facebookresearch/dino.
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from contrastive_jax import keys, schedules
-from contrastive_jax.losses._dino import dino, update_centre
+from contrastive_jax.losses._dino import dino, update_center
 from contrastive_jax.losses._swav import assignment_statistics
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -28,8 +28,8 @@ class Fields:
   `teacher_temperature_epochs` epochs approach in equal steps from
   `teacher_temperature_start` (0 epochs: it is there at once); `tau`, the
   share of the teacher that the first step keeps, which goes to `tau_end` (1
-  in the paper) by half a cosine over the run; `centre_momentum` (1: no
-  centring, which collapses); `num_prototypes`, the paper's K;
+  in the paper) by half a cosine over the run; `center_momentum` (1: no
+  centering, which collapses); `num_prototypes`, the paper's K;
   `projector_layers` (3; the prototypes are a fourth),
   `projector_hidden_size`, `projector_output_size`; `projector_norm`,
   whether batch norm follows its hidden layers (the official use_bn_in_head:
@@ -45,7 +45,7 @@ class Fields:
   teacher_temperature_epochs: int = field(0, least=0)
   tau: float = share(0.996)
   tau_end: float = share(1.0)
-  centre_momentum: float = share(0.9)
+  center_momentum: float = share(0.9)
   num_prototypes: int = field(65_536, least=2)
   projector_layers: int = field(3, least=1)
   projector_hidden_size: int = field(2048, least=1)
@@ -64,7 +64,7 @@ CAUSES = {
     'prototypes, views that one simple feature tells apart'
   ),
   'collapsed': (
-    'no centring (centre_momentum 1, or a batch too small for it), or no '
+    'no centering (center_momentum 1, or a batch too small for it), or no '
     "sharpening (teacher temperature not below the student's)"
   ),
 }
@@ -101,7 +101,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       'batch_stats': batch_stats,
       'target': params,
       'target_batch_stats': batch_stats,
-      'centre': jnp.zeros((c.num_prototypes,)),
+      'center': jnp.zeros((c.num_prototypes,)),
     }
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
@@ -124,24 +124,24 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       axis_name=axis_name,
       rng=keys.draw(rng, keys.Draw.TARGET_DROPOUT),
     )
-    teacher, centre = target_outputs['last_layer'], model_state['centre']
+    teacher, center = target_outputs['last_layer'], model_state['center']
     sharpness = teacher_temperature(c, step // run.steps_per_epoch)
     value = dino(
       outputs['last_layer'],
       teacher,
-      centre,
+      center,
       temperature=c.temperature,
       teacher_temperature=sharpness,
     )
     metrics = assignment_statistics(
-      (jnp.concatenate(teacher) - centre) / sharpness, axis_name=axis_name
+      (jnp.concatenate(teacher) - center) / sharpness, axis_name=axis_name
     )
     model_state = {
       **model_state,
       'batch_stats': batch_stats,
       'target_batch_stats': target_batch_stats,
-      'centre': update_centre(
-        centre, teacher, momentum=c.centre_momentum, axis_name=axis_name
+      'center': update_center(
+        center, teacher, momentum=c.center_momentum, axis_name=axis_name
       ),
     }
     return value, (model_state, metrics, outputs['projector'][:2])

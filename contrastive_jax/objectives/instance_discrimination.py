@@ -47,7 +47,7 @@ CAUSES = {
     'leave nothing of an image'
   ),
   'partial collapse': (
-    'views that one simple feature, such as the mean colour, tells apart, or '
+    'views that one simple feature, such as the mean color, tells apart, or '
     'too high a temperature'
   ),
   'collapsed': (

@@ -15,7 +15,11 @@ import optax
 from contrastive_jax import keys
 from contrastive_jax.losses import queue as queue_lib
 from contrastive_jax.losses._info_nce import queue_info_nce
-from contrastive_jax.losses.gather import all_rows, all_rows_alike, first_row
+from contrastive_jax.losses.gather import (
+  all_rows,
+  all_rows_replicated,
+  first_row,
+)
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -33,7 +37,7 @@ class Fields:
   direction, True for the sum of both, an option of the notebook; `shuffle`:
   whether the keys' ghost groups (`encoder.norm`, 'ghost:32' for the
   official 256 images on 8 GPUs) are drawn anew, so that a query and its key
-  are normalised in different company.
+  are normalized in different company.
   """
 
   temperature: float = field(0.2, above=0)
@@ -113,7 +117,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       axis_name=axis_name,
       rng=keys.draw(rng, keys.Draw.TARGET_DROPOUT, number),
     )
-    rows = all_rows_alike(outputs['projector'][0], axis_name)
+    rows = all_rows_replicated(outputs['projector'][0], axis_name)
     return rows if order is None else rows[jnp.argsort(order)], batch_stats
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
@@ -169,7 +173,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
 
   def after_update(params, model_state, step):
     del step
-    # The official forward pass first moves the key network towards the query
+    # The official forward pass first moves the key network toward the query
     # network as the update before left it. Here that is done at once, so that
     # the keys of every step are the same.
     target = optax.incremental_update(params, model_state['target'], 1 - c.tau)

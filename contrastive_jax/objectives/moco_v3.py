@@ -123,7 +123,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return value, (model_state, metrics, tuple(embeddings))
 
   def after_update(params, model_state, step):
-    # The official forward pass first moves the target towards the network as
+    # The official forward pass first moves the target toward the network as
     # the update before left it: what opens step s + 1 there ends step s here.
     target = optax.incremental_update(
       {name: params[name] for name in target_modules},

@@ -1,4 +1,4 @@
-"""NNCLR: predictions agree with the nearest neighbour of the other view.
+"""NNCLR: predictions agree with the nearest neighbor of the other view.
 
 Dwibedi et al. 2021 (arXiv 2104.14548). There is no official code; solo-learn
 decides what the paper leaves open. (lightly's loss is NT-Xent, which has the
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from contrastive_jax import keys
 from contrastive_jax.losses import queue as queue_lib
 from contrastive_jax.losses._info_nce import batch_info_nce
-from contrastive_jax.losses.gather import all_rows_alike
+from contrastive_jax.losses.gather import all_rows_replicated
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -40,15 +40,15 @@ class Fields:
 
 CAUSES = {
   'at chance': (
-    'neighbours that are noise (a queue that is not full yet or too small for '
+    'neighbors that are noise (a queue that is not full yet or too small for '
     'the data), views that share nothing, a learning rate too high or too low'
   ),
   'partial collapse': (
-    'a queue too small for the data: neighbours of one image serve many; too '
+    'a queue too small for the data: neighbors of one image serve many; too '
     'few negatives (a small batch), too high a temperature'
   ),
   'collapsed': (
-    'one row of the queue is the neighbour of every image: a queue too small, '
+    'one row of the queue is the neighbor of every image: a queue too small, '
     'or a learning rate too high'
   ),
 }
@@ -118,18 +118,18 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       value, statistics = batch_info_nce(
         queue[index], p, temperature=c.temperature, axis_name=axis_name
       )
-      statistics['nearest_neighbour_similarity'] = jnp.mean(similarity)
+      statistics['nearest_neighbor_similarity'] = jnp.mean(similarity)
       if run.num_classes is not None:
-        statistics['nearest_neighbour_label_accuracy'] = jnp.mean(
+        statistics['nearest_neighbor_label_accuracy'] = jnp.mean(
           queue_label[index] == batch['label']
         )
       values.append(value)
       metrics.append(statistics)
-    # After use, so that no image is its own neighbour; of one view, as in the
+    # After use, so that no image is its own neighbor; of one view, as in the
     # paper's algorithm 1.
     pointer = model_state['queue_pointer']
-    rows = all_rows_alike(l2_normalize(embeddings[0]), axis_name)
-    labels = all_rows_alike(batch['label'], axis_name)
+    rows = all_rows_replicated(l2_normalize(embeddings[0]), axis_name)
+    labels = all_rows_replicated(batch['label'], axis_name)
     model_state = {'batch_stats': batch_stats}
     model_state['queue_label'], _ = queue_lib.enqueue(
       queue_label, pointer, labels

@@ -49,7 +49,7 @@ CAUSES = {
   ),
   'partial collapse': (
     'too few negatives (a small batch), too high a temperature, views that one '
-    'simple feature, such as the mean colour, tells apart'
+    'simple feature, such as the mean color, tells apart'
   ),
   'collapsed': (
     'negatives push all embeddings apart, so a numerical fault: learning rate '

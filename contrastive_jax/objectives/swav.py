@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from contrastive_jax import keys
 from contrastive_jax.losses import queue as queue_lib
 from contrastive_jax.losses._swav import assignment_statistics, swav
-from contrastive_jax.losses.gather import all_rows_alike
+from contrastive_jax.losses.gather import all_rows_replicated
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
@@ -115,7 +115,9 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       newest = jnp.stack([l2_normalize(z) for z in embeddings], axis=1)
       # The newest replace the oldest; a ring, as Sinkhorn knows no order.
       model_state['queue'], model_state['queue_pointer'] = queue_lib.enqueue(
-        queue, model_state['queue_pointer'], all_rows_alike(newest, axis_name)
+        queue,
+        model_state['queue_pointer'],
+        all_rows_replicated(newest, axis_name),
       )
     value = swav(
       scores,

@@ -99,7 +99,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       variance_form=c.variance_form,
       axis_name=axis_name,
     )
-    # Embeddings that shrink towards a point keep their directions for long.
+    # Embeddings that shrink toward a point keep their directions for long.
     metrics['collapse_gauge'] = jnp.minimum(1.0, metrics.pop('mean_std'))
     model_state = {'batch_stats': batch_stats}
     return value, (model_state, metrics, tuple(embeddings))

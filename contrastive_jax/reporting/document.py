@@ -10,9 +10,15 @@ import numpy as np
 from contrastive_jax.config import flat
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import intervals
-from contrastive_jax.reporting import figures, folder, learned, page, words
+from contrastive_jax.reporting import (
+  embeddings,
+  figures,
+  folder,
+  page,
+  summaries,
+)
+from contrastive_jax.reporting.embeddings import Embeddings, Found
 from contrastive_jax.reporting.folder import Run
-from contrastive_jax.reporting.learned import Found, Learned
 from contrastive_jax.reporting.sheet import Sheet, draw, notes
 from contrastive_jax.training.checkpoint import atomic_write
 
@@ -35,7 +41,7 @@ def write(
     FileNotFoundError: one of them is no work folder.
   """
   runs = folder.read_all(workdirs)
-  found = [learned.look(run) for run in runs]
+  found = [embeddings.load(run) for run in runs]
   gaps = [[*run.gaps, *f.gaps] for run, f in zip(runs, found, strict=True)]
   title = ', '.join(run.name for run in runs)
   body = [page.element('h1', title)]
@@ -53,8 +59,8 @@ def write(
     if len(runs) == 1:
       body += _curves(runs, found)
     body += _evaluation(run)
-    if (seen := found[i].learned) is not None:
-      body += [*_map(seen), *_neighbours(seen)]
+    if (seen := found[i].embeddings) is not None:
+      body += [*_map(seen), *_neighbors(seen)]
     if (sheet := found[i].sheet) is not None:
       body += _views(sheet)
     body += _config(run)
@@ -83,30 +89,31 @@ def _summary(run: Run, found: Found, gaps: Sequence[str]) -> list[str]:
       ],
       kind='tile',
     )
-    for title, value, remark in words.tiles(run)
+    for title, value, remark in summaries.tiles(run)
   ]
   body.append(page.group('div', tiles, kind='tiles'))
   return body + [
-    page.element('p', sentence) for sentence in words.summary(run, found.causes)
+    page.element('p', sentence)
+    for sentence in summaries.summary(run, found.causes)
   ]
 
 
 def _comparison(runs: Sequence[Run]) -> list[str]:
   """The table of all runs, and the fields in which they differ."""
-  values = [words.comparison(run) for run in runs]
+  values = [summaries.comparison(run) for run in runs]
   sources = {row['data'] for row in values}
   comparable = len(sources) == 1
-  columns = words.COLUMNS
+  columns = summaries.COLUMNS
   if not comparable:
     columns = (('data', 'data', False), *columns)
   best = []
   rows = [[run.name] for run in runs]
   for column, (_, key, more_is_better) in enumerate(columns, 1):
-    show = words.percent if key.endswith('accuracy') else words.number
+    show = summaries.percent if key.endswith('accuracy') else summaries.number
     for row, mine in zip(rows, values, strict=True):
       row.append(show(mine[key]))
     scores = [-math.inf if v[key] is None else v[key] for v in values]
-    if more_is_better and (comparable or show is words.number):
+    if more_is_better and (comparable or show is summaries.number):
       top = max(scores)
       best += [
         (row, column)
@@ -139,13 +146,13 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
     body.append(
       page.element(
         'p',
-        f'For want of test images an accuracy may be off by up to ± {half:.1f} '
+        f'With so few test images an accuracy may be off by up to ± {half:.1f} '
         'points (95 %): the best of two that are closer is a guess.',
         kind='quiet',
       )
     )
   seeds_only = [line[0] for line in differing] == ['seed']
-  header, rows = words.measured_together(runs, spread=seeds_only)
+  header, rows = summaries.measured_together(runs, spread=seeds_only)
   if rows:
     body += [
       page.element('h3', 'Protocols, in per cent, with 95 % intervals'),
@@ -163,7 +170,7 @@ def _half_width(run: Run) -> float:
   """Half the 95 % interval of its widest accuracy, in points."""
   accuracies = [
     folder.latest(run, key)
-    for _, key, _ in words.COLUMNS
+    for _, key, _ in summaries.COLUMNS
     if key.endswith('accuracy')
   ]
   return 100 * intervals.widest(accuracies, folder.latest(run, 'test_images'))
@@ -196,7 +203,7 @@ def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:
         'Learning rate over steps. ' + _course(runs, 'learning_rate'),
       ),
     ]
-  seen = [f.learned for f in found]
+  seen = [f.embeddings for f in found]
   if any(seen):
     ranks = '; '.join(
       f'{run.name}: effective rank {embedding.effective_rank(x.unit):.1f} of '
@@ -205,7 +212,7 @@ def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:
       for run, x in zip(runs, seen, strict=True)
       if x is not None
     )
-    values = [x and learned.spectrum(x) for x in seen]
+    values = [x and embeddings.spectrum(x) for x in seen]
     body += [
       page.element('h2', 'Spectrum of the features'),
       page.figure(
@@ -221,8 +228,8 @@ def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:
 def _evaluation(run: Run) -> list[str]:
   body = []
   for title, (header, rows) in (
-    ('at the end of the run', words.table(run)),
-    ('by contrastive_jax.evaluate', words.results(run)),
+    ('at the end of the run', summaries.table(run)),
+    ('by contrastive_jax.evaluate', summaries.results(run)),
   ):
     if rows:
       body += [
@@ -234,9 +241,9 @@ def _evaluation(run: Run) -> list[str]:
   return [page.element('h2', 'Evaluation'), *body]
 
 
-def _map(seen: Learned) -> list[str]:
-  pca, tsne = learned.maps(seen)
-  by = 'no labels' if seen.labels is None else 'coloured by class'
+def _map(seen: Embeddings) -> list[str]:
+  pca, tsne = embeddings.maps(seen)
+  by = 'no labels' if seen.labels is None else 'colored by class'
   return [
     page.element('h2', 'Map of the embedding'),
     page.figure(
@@ -249,12 +256,14 @@ def _map(seen: Learned) -> list[str]:
   ]
 
 
-def _neighbours(seen: Learned) -> list[str]:
+def _neighbors(seen: Embeddings) -> list[str]:
   def name(row: int) -> str:
     return '' if seen.labels is None else seen.class_names[seen.labels[row]]
 
   rows = []
-  for query, nearest, similarity in zip(*learned.neighbours(seen), strict=True):
+  for query, nearest, similarity in zip(
+    *embeddings.neighbors(seen), strict=True
+  ):
     cells = [_cell(seen.images[query], f'query, {name(query)}'.rstrip(', '))]
     for row, cosine in zip(nearest, similarity, strict=True):
       text, kind = f'{cosine:.2f}', ''
@@ -271,7 +280,7 @@ def _neighbours(seen: Learned) -> list[str]:
   if seen.labels is not None:
     text += ' ✓ is of the same class, ✗ (dashed) of another.'
   return [
-    page.element('h2', 'Nearest neighbours'),
+    page.element('h2', 'Nearest neighbors'),
     page.element('p', text, kind='quiet'),
     page.group('div', [page.group('table', rows, kind='sheet')], kind='scroll'),
   ]
@@ -326,7 +335,7 @@ def _course(runs: Sequence[Run], key: str) -> str:
     steps, values = folder.series(run, key)
     if steps:
       sentences.append(
-        f'{run.name}: {words.number(values[0])} at step {steps[0]:,}, '
-        f'{words.number(values[-1])} at step {steps[-1]:,}.'
+        f'{run.name}: {summaries.number(values[0])} at step {steps[0]:,}, '
+        f'{summaries.number(values[-1])} at step {steps[-1]:,}.'
       )
   return ' '.join(sentences)

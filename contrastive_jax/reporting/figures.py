@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from contrastive_jax.reporting import folder
+from contrastive_jax.reporting.embeddings import Embeddings
 from contrastive_jax.reporting.folder import Run
-from contrastive_jax.reporting.learned import Learned
 
-# Okabe and Ito's: told apart without colour vision, too.
-_COLOURS = (
+# Okabe and Ito's: told apart without color vision, too.
+_COLORS = (
   '#0072b2',
   '#d55e00',
   '#009e73',
@@ -78,8 +78,8 @@ def loss(runs: Sequence[Run]) -> Figure:
     _line(axes, run, 'loss', i)
     steps, chance = folder.series(run, 'chance_loss')
     if chance:
-      colour, _ = _look(i)
-      axes.plot(steps, chance, color=colour, lw=1, ls=(0, (2, 2)))
+      color, _ = _look(i)
+      axes.plot(steps, chance, color=color, lw=1, ls=(0, (2, 2)))
     if chance and (axes, chance[-1]) not in named:
       named.add((axes, chance[-1]))
       axes.annotate(
@@ -136,7 +136,7 @@ def spectra(runs: Sequence[Run], values: Sequence[np.ndarray | None]) -> Figure:
 
   Args:
     runs: in the order of `values`.
-    values: of `learned.spectrum`; None where a run has none.
+    values: of `embeddings.spectrum`; None where a run has none.
 
   Returns:
     The figure.
@@ -145,12 +145,12 @@ def spectra(runs: Sequence[Run], values: Sequence[np.ndarray | None]) -> Figure:
   axes = figure.subplots()
   for i, (run, singular) in enumerate(zip(runs, values, strict=True)):
     if singular is not None:
-      colour, dashes = _look(i)
+      color, dashes = _look(i)
       axes.semilogy(
         np.arange(1, len(singular) + 1),
         # Below the rounding of float32 features there is nothing to see.
         np.where(singular > 1e-8, singular, np.nan),
-        color=colour,
+        color=color,
         ls=dashes,
         label=run.name,
       )
@@ -162,12 +162,12 @@ def spectra(runs: Sequence[Run], values: Sequence[np.ndarray | None]) -> Figure:
 
 @matplotlib.rc_context(_STYLE)
 def embedding_map(
-  learned: Learned, pca: np.ndarray, tsne: np.ndarray | None
+  embeddings: Embeddings, pca: np.ndarray, tsne: np.ndarray | None
 ) -> Figure:
   """Draws the images as points, by class if there are labels.
 
   Args:
-    learned: for the labels.
+    embeddings: for the labels.
     pca: float [n, 2].
     tsne: float [n, 2], or None.
 
@@ -183,11 +183,11 @@ def embedding_map(
     axes.set_yticks([])
     axes.set_xlabel('first dimension')
     axes.set_ylabel('second dimension')
-    if learned.labels is None:
-      axes.scatter(*points.T, s=6, color=_COLOURS[0], alpha=0.6, lw=0)
+    if embeddings.labels is None:
+      axes.scatter(*points.T, s=6, color=_COLORS[0], alpha=0.6, lw=0)
       continue
-    classes = np.unique(learned.labels)
-    colours = matplotlib.colormaps[
+    classes = np.unique(embeddings.labels)
+    colors = matplotlib.colormaps[
       'tab10'
       if len(classes) <= 10
       else 'tab20'
@@ -196,16 +196,16 @@ def embedding_map(
     ]
     for place, label in enumerate(classes):
       few = len(classes) <= 20
-      colour = colours(place if few else place / len(classes))
-      mine = points[learned.labels == label]
-      axes.scatter(*mine.T, s=6, color=colour, alpha=0.7, lw=0)
+      color = colors(place if few else place / len(classes))
+      mine = points[embeddings.labels == label]
+      axes.scatter(*mine.T, s=6, color=color, alpha=0.7, lw=0)
       if few:
-        # By name as well as by colour.
+        # By name as well as by color.
         x, y = np.median(mine, axis=0)
         axes.text(
           x,
           y,
-          learned.class_names[label],
+          embeddings.class_names[label],
           ha='center',
           va='center',
           weight='bold',
@@ -217,17 +217,17 @@ def embedding_map(
 
 
 def _look(i: int) -> tuple[str, str]:
-  """Colour and dashes of run number i."""
-  return _COLOURS[i % len(_COLOURS)], _DASHES[i // len(_COLOURS) % len(_DASHES)]
+  """Color and dashes of run number i."""
+  return _COLORS[i % len(_COLORS)], _DASHES[i // len(_COLORS) % len(_DASHES)]
 
 
 def _line(axes: Axes, run: Run, key: str, i: int) -> None:
   steps, values = folder.series(run, key)
-  colour, dashes = _look(i)
+  color, dashes = _look(i)
   # A line of one point would not be seen.
   marker = 'o' if len(steps) < 10 else None
   axes.plot(
-    steps, values, color=colour, ls=dashes, marker=marker, ms=3, label=run.name
+    steps, values, color=color, ls=dashes, marker=marker, ms=3, label=run.name
   )
 
 

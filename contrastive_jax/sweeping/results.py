@@ -109,7 +109,7 @@ def _write(points: Sequence[Point], workdir: pathlib.Path) -> None:
 
 
 def _precision(settings: Sequence[Setting]) -> list[str]:
-  """Says how far a score may be off for want of images."""
+  """Says how far a score may be off, given how many images it is of."""
   runs = [run for setting in settings for run in setting.runs]
   accuracies = [
     run[key] for run in runs for key in SCORES if key.endswith('accuracy')
@@ -120,7 +120,7 @@ def _precision(settings: Sequence[Setting]) -> list[str]:
   if not half:
     return []
   return [
-    f'Each accuracy is of {least:,} images, the same for all: for want of more '
+    f'Each accuracy is of {least:,} images, the same for all: with so few '
     f'it may be off by up to ± {half:.1f} points (95 %), on top of the ± over '
     'seeds in the table. Differences between settings are surer, as the images '
     'are the same.'

@@ -34,7 +34,7 @@ class Job(NamedTuple):
   optimizer: optax.GradientTransformation
   mesh: jax.sharding.Mesh
   warmup_steps: int
-  judged_from: int  # the step from which it may be said to be at chance
+  grace_steps: int  # before these it is not said to be at chance
   notes: tuple[str, ...]  # what was decided for the user, one line each
 
 
@@ -137,7 +137,7 @@ def build(
     ),
     mesh=mesh,
     warmup_steps=warmup_steps,
-    judged_from=health.judged_from(
+    grace_steps=health.grace_steps(
       total_steps,
       idle_steps=(
         warmup_steps,

@@ -63,7 +63,6 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       directory,
       options=ocp.CheckpointManagerOptions(preservation_policy=policy),
-      item_names=('state', 'hashes'),
     )
     self._every_steps = every_steps
     self._log = log
@@ -85,14 +84,14 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def restore(
-    self, state: Any, only: int | None = None
+    self, state: Any, step: int | None = None
   ) -> tuple[Any, int] | None:
     """Reads the newest intact checkpoint; changes nothing on disk.
 
     Args:
       state: the state to fill, or its `jax.ShapeDtypeStruct`s: gives tree,
         shapes, dtypes and shardings. The devices need not be those that wrote.
-      only: the checkpoint of this step, or none.
+      step: of the checkpoint; None: the newest intact one.
 
     Returns:
       The state and its step, or None if no checkpoint was ever completed.
@@ -117,23 +116,23 @@ class Checkpoints:
         'it must be one folder that all of them share'
       )
     damage = {}
-    for step in steps if only is None else {only}.intersection(steps):
-      leaves, reason = self._read(step)
+    for number in steps if step is None else {step}.intersection(steps):
+      leaves, reason = self._read(number)
       if not all(_gather(not reason)):
-        damage[step] = reason or 'another process cannot read it'
+        damage[number] = reason or 'another process cannot read it'
         continue
       for broken, why in damage.items():
         self._say(
           f'checkpoint {directory / str(broken)} is damaged ({why}); '
-          f'using step {step}'
+          f'using step {number}'
         )
       self._damaged, self._tidied = list(damage), False
-      _check_same_leaves(directory / str(step), leaves, state)
-      return jax.tree.map(_place, state, _like(state, leaves)), step
-    if damage and only is not None:
-      raise Error(f'checkpoint {only} is damaged ({damage[only]})')
+      _check_same_leaves(directory / str(number), leaves, state)
+      return jax.tree.map(_place, state, _like(state, leaves)), number
+    if damage and step is not None:
+      raise Error(f'checkpoint {step} is damaged ({damage[step]})')
     if damage:
-      reasons = '; '.join(f'step {step}: {why}' for step, why in damage.items())
+      reasons = '; '.join(f'step {n}: {why}' for n, why in damage.items())
       raise Error(
         f'no checkpoint in {directory} is intact ({reasons}); '
         'move the folder away to start from scratch'

@@ -139,7 +139,7 @@ class Report:
     }
     self.last['verdict'] = health.verdict(
       self.last,
-      judged_from=job.judged_from,
+      grace_steps=job.grace_steps,
       warmup_steps=min(job.warmup_steps, job.run.total_steps),
       largest_rank=min(len(rows[0]) - 1, rows[0].shape[1]),
       known=job.objective.causes,

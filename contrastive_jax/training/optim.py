@@ -37,7 +37,7 @@ def make_optimizer(
 
   Returns:
     An optax transformation. Weight decay and, for LARS, the trust ratio leave
-    out biases and normalisation (parameters of one dimension or none) unless
+    out biases and normalization (parameters of one dimension or none) unless
     decay_bias_and_norm; LARC leaves out nothing.
 
   Raises:

@@ -14,7 +14,7 @@ class TrainState:
     step: int32 scalar, optimizer updates done.
     params: what the optimizer trains.
     model_state: everything else that lives (batch statistics, target network,
-      queue, centre), as the objective has it.
+      queue, center), as the objective has it.
     opt_state: of the optimizer.
     rng: the key from which an objective's own randomness is drawn.
   """

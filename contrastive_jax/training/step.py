@@ -47,7 +47,7 @@ def make_gradient_fn(
   this replica's, are the same on every replica.
 
   Args:
-    objective: what is minimised.
+    objective: what is minimized.
     modality: makes the views of a batch.
 
   Returns:
@@ -88,7 +88,7 @@ def make_train_step(
   """Returns train_step(state, batch) -> (state, metrics), embeddings.
 
   Args:
-    objective: what is minimised.
+    objective: what is minimized.
     optimizer: how.
     modality: see `make_gradient_fn`.
 

@@ -1,11 +1,11 @@
-"""Forty linear heads at once, and nearest neighbours, beside scikit-learn.
+"""Forty linear heads at once, and nearest neighbors, beside scikit-learn.
 
   python -m experiments.benchmarks.probe
 
 60,000 features of 512 dimensions in 10 classes, and 10,000 queries: made so
 that a linear classifier gets most but not all of them right. Ours chooses among
 40 pairs of learning rate and weight decay and fits the best again; scikit-learn
-fits one logistic regression with its defaults. The neighbours (k = 20, cosine)
+fits one logistic regression with its defaults. The neighbors (k = 20, cosine)
 are exact on all sides; PyTorch's matrix product and topk take part if it is
 installed. One run each: they take long, and differ by more than the noise.
 """
@@ -76,7 +76,7 @@ def main() -> None:
 
   knn.nearest(x[: 2 * K], queries[:K], k=K)  # the backend starts
   (_, index), ours = timed(
-    f'{QUERIES:,} queries, {K} neighbours of {BANK:,}, compilation included',
+    f'{QUERIES:,} queries, {K} neighbors of {BANK:,}, compilation included',
     lambda: knn.nearest(x, queries, k=K),
   )
   reference, theirs = timed(
@@ -109,7 +109,7 @@ def main() -> None:
 
 def _shared(ours: np.ndarray, theirs: np.ndarray) -> str:
   same = np.mean(np.sort(ours, axis=1) == np.sort(theirs, axis=1))
-  return f'{100 * same:.2f} % the same neighbours'
+  return f'{100 * same:.2f} % the same neighbors'
 
 
 if __name__ == '__main__':

@@ -1,13 +1,13 @@
-"""Which augmentations carry it: crop, colour and blur, alone and together?
+"""Which augmentations carry it: crop, color and blur, alone and together?
 
   python -m contrastive_jax.sweep --workdir=runs/augmentation \
       --sweep=experiments/sweeps/augmentation.py \
       --config=configs/simclr_small.py:digits
 
 7 settings x 3 seeds. What is on is as the config has it, or, where the config
-has it off, as SimCLR; flip and solarise stay as they are. Grey images have no
-colours: there 'colour' is brightness and contrast. SimCLR (2002.05709, figure
-5) finds crop and colour the best pair, and no single one enough.
+has it off, as SimCLR; flip and solarise stay as they are. Gray images have no
+colors: there 'color' is brightness and contrast. SimCLR (2002.05709, figure
+5) finds crop and color the best pair, and no single one enough.
 """
 
 import itertools
@@ -22,7 +22,7 @@ def get_sweep(config):
   views = len(config.augment.blur)
   off = {
     'crop': {'crop_scale': (1.0, 1.0), 'crop_ratio': (1.0, 1.0)},
-    'colour': {'jitter': 0.0, 'grayscale': 0.0},
+    'color': {'jitter': 0.0, 'grayscale': 0.0},
     'blur': {'blur': (0.0,) * views},
   }
   simclr = presets.SIMCLR | {'blur': (0.5,) * views}

@@ -1,4 +1,4 @@
-"""How strong should the colour jitter be?
+"""How strong should the color jitter be?
 
   python -m contrastive_jax.sweep --workdir=runs/augmentation_strength \
       --sweep=experiments/sweeps/augmentation_strength.py \

@@ -21,7 +21,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def rotated(images: np.ndarray, degrees: float) -> np.ndarray:
-  """Returns images [n, side, side, channels] turned about their centre."""
+  """Returns images [n, side, side, channels] turned about their center."""
   return _moved(
     images,
     lambda x: ndimage.rotate(x, degrees, axes=(2, 1), reshape=False, **_LINEAR),
@@ -36,10 +36,10 @@ def shifted(images: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def scaled(images: np.ndarray, factor: float) -> np.ndarray:
-  """Returns images magnified about their centre."""
+  """Returns images magnified about their center."""
   matrix = np.diag((1, 1 / factor, 1 / factor, 1))
-  centre = (images.shape[1] - 1) / 2 * np.array((0, 1, 1, 0))
-  offset: Any = centre - matrix @ centre
+  center = (images.shape[1] - 1) / 2 * np.array((0, 1, 1, 0))
+  offset: Any = center - matrix @ center
   return _moved(
     images, lambda x: ndimage.affine_transform(x, matrix, offset, **_LINEAR)
   )

@@ -11,7 +11,7 @@ of its projector's embeddings, all of the same two augmented views of the same
 images, and the weighted kNN accuracy of its encoder (config.evaluation; of the
 held-out part of train, if the run has one). Spearman's rank correlation of each
 score with the accuracy, over the checkpoints of each run: another question than
-label_free.py's, which compares runs at their end. Neighbouring checkpoints are
+label_free.py's, which compares runs at their end. Neighboring checkpoints are
 alike, so an interval would claim too much, and there is none.
 
 Writes checkpoints.csv, checkpoints.md and checkpoints.png.

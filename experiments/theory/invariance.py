@@ -104,7 +104,7 @@ def measure_invariance(
 
   Returns:
     One for each change and representation; a change that leaves all images as
-    they are (a jitter of grey images' hue) is left out.
+    they are (a jitter of gray images' hue) is left out.
   """
   plain = {
     name: features_of(images) for name, features_of in representations.items()

@@ -103,7 +103,7 @@ def read(path: pathlib.Path) -> Ended:
     if value is None and run.reports:
       value = run.reports[-1].get(key)
     found[key] = math.nan if value is None else float(value)
-  # With equal weights, as Wang & Isola minimise them.
+  # With equal weights, as Wang & Isola minimize them.
   found['alignment_uniformity'] = found['alignment'] + found['uniformity']
   return Ended(
     name=str(path),

@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation finds a normaliser that nobody computed.
+"""Noise-contrastive estimation finds a normalizer that nobody computed.
 
   python -m experiments.theory.nce --workdir=runs/nce
 
@@ -7,7 +7,7 @@ model is ln p(x) = -x'Px/2 + c: nothing says that it integrates to one, P and c
 are learned alike. The noise is Gaussian with the data's covariance. Over 10
 random problems: the squared error of P and of c, against the number of data
 and of noise samples for each, beside maximum likelihood, which needs to know
-how to normalise.
+how to normalize.
 
 Writes nce.csv and nce.png; prints a table in Markdown.
 
@@ -35,7 +35,7 @@ _LOWER = np.tril_indices(DIMS)
 
 
 def parameters(covariance: np.ndarray) -> np.ndarray:
-  """Returns the model's parameters that are a normalised Gaussian.
+  """Returns the model's parameters that are a normalized Gaussian.
 
   Args:
     covariance: [d, d].
@@ -192,7 +192,7 @@ def plot(rows: list[list]) -> Figure:
       )
       axis.fill_between(sizes, low, high, color=line.get_color(), alpha=0.1)
   for axis, title in zip(
-    axes, ('precision matrix P', 'log normaliser c'), strict=True
+    axes, ('precision matrix P', 'log normalizer c'), strict=True
   ):
     axis.set_title(title)
     axis.set_xlabel('data')

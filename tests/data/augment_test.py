@@ -191,7 +191,7 @@ def test_stages_come_in_the_order_of_the_papers():
   views = _views(images, _only(jitter=1.0, hue=0.3, grayscale=1.0, **amounts))
   np.testing.assert_array_equal(views[..., 0], views[..., 1])
   gray = _unit(images) @ np.float32([0.299, 0.587, 0.114])
-  # Turned before it became gray: afterwards the hue would do nothing.
+  # Turned before it became gray: afterward the hue would do nothing.
   assert (np.abs(views[..., 0] - gray).max((1, 2)) > 0.05).sum() >= 12
 
   config = _only(blur=(1.0, 1.0), blur_sigma=(1.5, 1.5), solarize=(1.0, 1.0))
@@ -332,7 +332,7 @@ def test_every_order_of_the_jitter_is_equally_likely(channels, orders):
 
 
 @pytest.mark.parametrize('channels', [1, 2, 4, 13])
-def test_other_channels_leave_colour_out_and_say_so(channels):
+def test_other_channels_leave_color_out_and_say_so(channels):
   config = _config(solarize=(0.2, 0.2))
   images = np.random.default_rng(0).integers(
     0, 256, (4, 12, 10, channels), np.uint8

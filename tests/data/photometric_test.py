@@ -76,7 +76,7 @@ def test_hue_is_that_of_colorsys(delta):
     return colorsys.hsv_to_rgb((hue + delta) % 1.0, saturation, value)
 
   for photo in PHOTOS:
-    # Grey, black, white and the pure colours, and a tenth of the pixels.
+    # Gray, black, white and the pure colors, and a tenth of the pixels.
     photo = photo.copy()
     photo[0, :8] = 255 * np.array(list(itertools.product((0, 1), repeat=3)))
     photo[1, :3] = [[128] * 3, [1, 0, 0], [254, 255, 255]]
@@ -182,7 +182,7 @@ def test_contrast_of_other_channels_is_against_the_mean_of_all(channels):
   assert _max_error(result, expected) <= 1e-6
 
 
-def test_colour_operations_refuse_other_channels():
+def test_color_operations_refuse_other_channels():
   image = jnp.zeros((4, 4, 13))
   with pytest.raises(ValueError, match='hue needs an image of 3 .* has 13'):
     photometric.adjust_hue(image, 0.1)

@@ -328,7 +328,7 @@ def test_evaluation_sees_every_example_once(split, processes):
     assert ids.tolist() == list(range(limit))
 
 
-def test_evaluation_takes_the_centre_and_cuts_no_border_it_need_not(digits):
+def test_evaluation_takes_the_center_and_cuts_no_border_it_need_not(digits):
   batch = next(
     pipeline.eval_batches(digits, image_size=8, crop=0.5, batch_size=4)
   )

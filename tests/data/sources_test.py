@@ -161,7 +161,7 @@ def test_folder_with_train_and_val(tmp_path):
     for c in 'ab':
       for i in range(n):
         _save(_photo(8, 8), tmp_path / split / c / f'{i}.png')
-  _save(_photo(8, 8), tmp_path / 'test' / 'x.png')  # unlabelled: val is better
+  _save(_photo(8, 8), tmp_path / 'test' / 'x.png')  # unlabeled: val is better
   train, test = sources.load(f'folder:{tmp_path}')[1:3]
   assert (train.size, test.size) == (6, 4)
   assert test.labels.tolist() == [0, 0, 1, 1]
@@ -176,11 +176,11 @@ def test_folder_with_train_and_val(tmp_path):
     ('rgb.png', 'RGB', {}),
     ('rgb.jpg', 'RGB', {}),
     ('progressive.jpg', 'RGB', {'progressive': True}),
-    ('grey.jpg', 'L', {}),
-    ('grey.png', 'L', {}),
+    ('gray.jpg', 'L', {}),
+    ('gray.png', 'L', {}),
     ('bits.png', '1', {}),
     ('rgba.png', 'RGBA', {}),
-    ('grey_alpha.png', 'LA', {}),
+    ('gray_alpha.png', 'LA', {}),
     ('palette.png', 'P', {}),
     ('cmyk.jpg', 'CMYK', {}),
     ('lossy.webp', 'RGB', {}),
@@ -201,9 +201,9 @@ def test_every_kind_of_file_is_what_pillow_says(name, mode, options):
   # Two JPEG decoders differ by a few levels; all else is exact.
   atol = 6 if kind == 'jpeg' else 0
   np.testing.assert_allclose(ours.astype(int), theirs, atol=atol)
-  grey = decode.decode_image(decode.tf.constant(data.getvalue()), 1).numpy()
+  gray = decode.decode_image(decode.tf.constant(data.getvalue()), 1).numpy()
   luma = ours @ np.array([0.299, 0.587, 0.114])
-  np.testing.assert_allclose(grey[..., 0], luma, atol=0.51)
+  np.testing.assert_allclose(gray[..., 0], luma, atol=0.51)
 
 
 def test_16_bits_keep_the_upper_8():

@@ -10,9 +10,9 @@ HEALTHY = dict(
 )
 
 
-def judge(report, *, judged_from=200, largest_rank=255, known=health.VERDICTS):
+def judge(report, *, grace_steps=200, largest_rank=255, known=health.VERDICTS):
   return health.verdict(
-    report, judged_from=judged_from, largest_rank=largest_rank, known=known
+    report, grace_steps=grace_steps, largest_rank=largest_rank, known=known
   )
 
 
@@ -48,7 +48,7 @@ def test_a_chance_value_of_zero_has_a_margin_too():
 def test_a_short_run_is_judged_at_its_end():
   for step, expected in ((3, 'ok'), (4, 'at chance')):
     report = {**HEALTHY, 'loss': 6.2, 'chance_loss': 6.2, 'step': step}
-    assert judge(report, judged_from=health.judged_from(4)) == expected
+    assert judge(report, grace_steps=health.grace_steps(4)) == expected
 
 
 def test_an_objective_is_not_given_a_verdict_that_it_does_not_know():
@@ -59,10 +59,10 @@ def test_an_objective_is_not_given_a_verdict_that_it_does_not_know():
 
 
 def test_a_run_that_hardly_trains_yet_is_not_judged():
-  assert health.judged_from(9000, idle_steps=(0, 0)) == 200
-  assert health.judged_from(9000, idle_steps=(3000, 468)) == 3000
-  assert health.judged_from(1000, idle_steps=(3000, 0)) == 1000
-  assert health.judged_from(1000, least=4000) == 4000
+  assert health.grace_steps(9000, idle_steps=(0, 0)) == 200
+  assert health.grace_steps(9000, idle_steps=(3000, 468)) == 3000
+  assert health.grace_steps(1000, idle_steps=(3000, 0)) == 1000
+  assert health.grace_steps(1000, least=4000) == 4000
 
 
 @pytest.mark.parametrize('shape', [(4, 128), (256, 3), (256, 4)])

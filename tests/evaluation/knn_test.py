@@ -8,11 +8,11 @@ from contrastive_jax.evaluation import knn
 
 def _data(seed=0, bank=500, queries=130, dim=16, classes=5):
   rng = np.random.default_rng(seed)
-  centres = rng.normal(size=(classes, dim))
+  centers = rng.normal(size=(classes, dim))
   labels = rng.integers(0, classes, bank).astype(np.int32)
-  features = centres[labels] + 2 * rng.normal(size=(bank, dim))
+  features = centers[labels] + 2 * rng.normal(size=(bank, dim))
   query_labels = rng.integers(0, classes, queries).astype(np.int32)
-  query = centres[query_labels] + 2 * rng.normal(size=(queries, dim))
+  query = centers[query_labels] + 2 * rng.normal(size=(queries, dim))
   return (
     features.astype(np.float32),
     labels,

@@ -14,11 +14,11 @@ def digits():
 
 
 def test_knn_chooses_by_leaving_one_out(monkeypatch):
-  monkeypatch.setattr(protocols, 'KNN_NEIGHBOURS', (1, 5, 50))
+  monkeypatch.setattr(protocols, 'KNN_NEIGHBORS', (1, 5, 50))
   monkeypatch.setattr(protocols, 'KNN_TEMPERATURES', (0.07, 0.5))
   x, y, queries, _ = digits()
   x[7] = x[3]  # a copy may not be taken for the example itself
-  # Wrong labels, so that one neighbour is too few: those who vote for
+  # Wrong labels, so that one neighbor is too few: those who vote for
   # themselves would not notice.
   rng = np.random.default_rng(0)
   y = np.where(rng.random(300) < 0.3, rng.integers(0, 10, 300), y)

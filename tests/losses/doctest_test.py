@@ -54,7 +54,7 @@ FITTING = {
   'dino': {
     'student': [SCORES] * 3,
     'teacher': [SCORES] * 2,
-    'centre': jnp.zeros(5),
+    'center': jnp.zeros(5),
     'temperature': 0.1,
     'teacher_temperature': 0.04,
   },
@@ -101,8 +101,8 @@ FITTING = {
     'temperature': 0.1,
     'epsilon': 0.05,
   },
-  'update_centre': {
-    'centre': jnp.zeros(5),
+  'update_center': {
+    'center': jnp.zeros(5),
     'teacher': [SCORES] * 2,
     'momentum': 0.9,
   },
@@ -142,8 +142,8 @@ MISFITS = {
       f'student[0] has shape (8, 5) and teacher[1] (1, 5); {EQUAL}',
     ),
     (
-      {'centre': jnp.zeros(1)},
-      'student[0] has shape (8, 5) and centre (1,); '
+      {'center': jnp.zeros(1)},
+      'student[0] has shape (8, 5) and center (1,); '
       'their sizes of axis K must be equal',
     ),
   ],
@@ -213,15 +213,15 @@ MISFITS = {
       'their sizes of axis K must be equal',
     ),
   ],
-  'update_centre': [
+  'update_center': [
     ({'teacher': []}, 'teacher has length 0; it must be at least 1'),
     (
       {'teacher': [SCORES, rows(8, 1)]},
       f'teacher[0] has shape (8, 5) and teacher[1] (8, 1); {EQUAL}',
     ),
     (
-      {'centre': jnp.zeros(1)},
-      'teacher[0] has shape (8, 5) and centre (1,); '
+      {'center': jnp.zeros(1)},
+      'teacher[0] has shape (8, 5) and center (1,); '
       'their sizes of axis K must be equal',
     ),
   ],

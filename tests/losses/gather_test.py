@@ -12,7 +12,7 @@ def test_rows_come_in_the_order_of_the_batch_and_alike():
 
   def local(x):
     return (
-      gather.all_rows_alike(x, AXIS),  # P(): refused if it were not alike
+      gather.all_rows_replicated(x, AXIS),  # P(): refused if it were not alike
       gather.first_row(len(x), AXIS)[None],
     )
 
@@ -28,7 +28,7 @@ def test_rows_come_in_the_order_of_the_batch_and_alike():
 @pytest.mark.parametrize('with_gradient', [True, False])
 def test_gradient_reaches_every_replica_or_none(with_gradient):
   x = np.arange(16.0, dtype=np.float32).reshape(8, 2)
-  function = gather.all_rows if with_gradient else gather.all_rows_alike
+  function = gather.all_rows if with_gradient else gather.all_rows_replicated
 
   def local(x):
     # Each replica's loss is of its own row times all rows.
@@ -46,6 +46,6 @@ def test_gradient_reaches_every_replica_or_none(with_gradient):
 def test_without_an_axis():
   x = np.ones((3, 2), np.float32)
   np.testing.assert_array_equal(gather.all_rows(x, None), x)
-  np.testing.assert_array_equal(gather.all_rows_alike(x, None), x)
+  np.testing.assert_array_equal(gather.all_rows_replicated(x, None), x)
   assert gather.first_row(3, None) == 0
   assert gather.mean(x, None) is x

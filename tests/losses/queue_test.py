@@ -35,14 +35,14 @@ def test_begins_with_directions_spread_over_the_sphere():
   np.testing.assert_allclose(rows.std(axis=0), 0.25, rtol=0.05)
 
 
-def test_a_stored_row_is_its_own_nearest_neighbour():
+def test_a_stored_row_is_its_own_nearest_neighbor():
   rows = queue.random_rows(jax.random.key(0), 50, 4)
   index, similarity = queue.nearest(rows, 3.0 * rows[::5])
   np.testing.assert_array_equal(index, np.arange(0, 50, 5))
   np.testing.assert_allclose(similarity, 1, rtol=1e-5)
 
 
-def test_the_nearest_neighbour_is_the_nearest_and_has_no_gradient():
+def test_the_nearest_neighbor_is_the_nearest_and_has_no_gradient():
   rows = queue.random_rows(jax.random.key(0), 30, 4)
   z = jax.random.normal(jax.random.key(1), (7, 4))
   index, similarity = queue.nearest(rows, z)
@@ -64,7 +64,7 @@ def test_every_replica_holds_the_same_queue():
 
   def local(pointer, rows):
     return queue.enqueue(
-      jnp.zeros((48, 2)), pointer, gather.all_rows_alike(rows, AXIS)
+      jnp.zeros((48, 2)), pointer, gather.all_rows_replicated(rows, AXIS)
     )
 
   # P(): shard_map refuses what it cannot prove to be alike.

@@ -171,9 +171,9 @@ def test_finite_in_adverse_batches(fill, dtype):
   assert all(jnp.isfinite(g).all() for g in gradient)
 
 
-@pytest.mark.parametrize('labelled', [True, False])
+@pytest.mark.parametrize('labeled', [True, False])
 @pytest.mark.parametrize('block', [512, 8])
-def test_replicas_together_equal_one_device(labelled, block, monkeypatch):
+def test_replicas_together_equal_one_device(labeled, block, monkeypatch):
   monkeypatch.setattr(nt_xent_lib, '_BLOCK_ROWS', block)
   rows = embeddings(48, 8)  # 12 rows a device, blocks of 8 not full
   labels = classes(48)
@@ -182,7 +182,7 @@ def test_replicas_together_equal_one_device(labelled, block, monkeypatch):
     # Not the compiled one: it would remember another test's block.
     return supcon_lib.supcon(
       rows,
-      labels if labelled else None,
+      labels if labeled else None,
       temperature=0.1,
       axis_name=axis_name,
     )

@@ -10,7 +10,7 @@ from contrastive_jax.models import heads
 X = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
 
 
-def normalise(x):
+def normalize(x):
   return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
 
 
@@ -27,9 +27,9 @@ def test_simclr_head_is_the_formula():
     {**v, 'params': params}, X, train=True, mutable=['batch_stats']
   )
   p = jax.tree.map(np.asarray, params)
-  hidden = normalise(X @ p['dense1']['kernel']) * p['norm1']['scale']
+  hidden = normalize(X @ p['dense1']['kernel']) * p['norm1']['scale']
   hidden = np.maximum(hidden + p['norm1']['bias'], 0)
-  expected = normalise(hidden @ p['dense2']['kernel']) * p['norm2']['scale']
+  expected = normalize(hidden @ p['dense2']['kernel']) * p['norm2']['scale']
   np.testing.assert_allclose(out, expected, atol=1e-5)
   assert set(p['norm2']) == {'scale'}
 
@@ -181,7 +181,7 @@ def test_a_length_is_a_constant_to_the_gradient_of_swav():
   vectors = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
   gradient, of_unit = prototype_gradient(vectors, gradient_through_norm=False)
-  # Official: the gradient of u C^T, C normalised before.
+  # Official: the gradient of u C^T, C normalized before.
   np.testing.assert_allclose(gradient * lengths, of_unit, atol=1e-5)
 
 

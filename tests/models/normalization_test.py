@@ -203,7 +203,7 @@ def test_evaluation_takes_the_running_statistics_and_leaves_them():
 
 
 def test_options_choose_the_parameters():
-  x = jnp.ones((3, 5))  # initialising asks no groups and no mapped axis
+  x = jnp.ones((3, 5))  # initializing asks no groups and no mapped axis
   init = functools.partial(
     normalization.BatchNorm(group=32, use_bias=False).init,
     train=True,

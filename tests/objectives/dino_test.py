@@ -86,22 +86,22 @@ def test_the_teacher_begins_as_the_student_and_gets_no_gradient():
   assert not any(np.any(g) for g in jax.tree.leaves(gradient))
 
 
-def test_the_centre_is_used_before_it_moves_by_raw_logits():
+def test_the_center_is_used_before_it_moves_by_raw_logits():
   params, model_state = initial_state()
   batch = batch_of_noise()
   # The teacher is another one than the student, so that its part shows.
   target = jax.tree.map(lambda p: 1.5 * p + 0.01, params)
   zero = np.zeros(32, np.float32)
-  centre = np.linspace(-1, 1, 32, dtype=np.float32)
+  center = np.linspace(-1, 1, 32, dtype=np.float32)
   results = [
-    loss_fn()(params, {**model_state, 'target': target, 'centre': c}, batch, 0)
-    for c in (zero, centre)
+    loss_fn()(params, {**model_state, 'target': target, 'center': c}, batch, 0)
+    for c in (zero, center)
   ]
   (from_zero, (after_zero, _, _)), (value, (after, _, _)) = results
-  mean = after_zero['centre'] / 0.1
+  mean = after_zero['center'] / 0.1
   assert np.linalg.norm(mean) > 0.01
   np.testing.assert_allclose(
-    after['centre'], 0.9 * centre + 0.1 * mean, atol=1e-6
+    after['center'], 0.9 * center + 0.1 * mean, atol=1e-6
   )
   assert abs(value - from_zero) > 0.01
 
@@ -114,7 +114,7 @@ def test_the_teacher_sees_the_global_views_only():
   value, (one, _, _) = loss_fn()(params, model_state, batch, 0)
   other, (two, _, _) = loss_fn()(params, model_state, changed, 0)
   assert value != other
-  for name in ('centre', 'target_batch_stats'):
+  for name in ('center', 'target_batch_stats'):
     jax.tree.map(np.testing.assert_array_equal, one[name], two[name])
   # The networks are the same still, but the student has seen more.
   student, teacher = (

@@ -140,7 +140,7 @@ def test_each_network_has_the_statistics_of_its_own_view(stepped):
     )
 
 
-def test_keys_are_normalised_in_other_company_and_come_back_in_order(stepped):
+def test_keys_are_normalized_in_other_company_and_come_back_in_order(stepped):
   _, state, batch, function, _ = stepped
   same = np.repeat(batch['views'][1][:1], BATCH, axis=0)
   for odd in (2, 13):

@@ -57,7 +57,7 @@ def stepped():
   return job, state, batch, function, output
 
 
-def test_loss_is_of_neighbours_and_the_other_views_predictions(stepped):
+def test_loss_is_of_neighbors_and_the_other_views_predictions(stepped):
   _, state, _, _, ((loss, (_, metrics, embeddings)), _) = stepped
   queue = np.asarray(state.model_state['queue'])
   predictor = heads.MLP((16, 8), output_bias=True)
@@ -77,16 +77,16 @@ def test_loss_is_of_neighbours_and_the_other_views_predictions(stepped):
   for z, p in zip(embeddings, predictions[::-1], strict=True):
     u = np.asarray(l2_normalize(z))
     distance = np.linalg.norm(u[:, None] - queue, axis=-1)
-    neighbour = queue[np.argmin(distance, axis=1)]
-    logits = neighbour @ p.T / 0.2
+    neighbor = queue[np.argmin(distance, axis=1)]
+    logits = neighbor @ p.T / 0.2
     values.append(np.log(np.exp(logits).sum(axis=1)) - np.diag(logits))
     similarities.append(1 - distance.min(axis=1) ** 2 / 2)
   np.testing.assert_allclose(loss, np.mean(values), rtol=1e-5)
   np.testing.assert_allclose(
-    metrics['nearest_neighbour_similarity'], np.mean(similarities), rtol=1e-5
+    metrics['nearest_neighbor_similarity'], np.mean(similarities), rtol=1e-5
   )
   # No row of the queue has a label yet.
-  assert metrics['nearest_neighbour_label_accuracy'] == 0
+  assert metrics['nearest_neighbor_label_accuracy'] == 0
 
 
 def test_support_set_is_of_the_first_view_and_its_labels(stepped):
@@ -101,9 +101,9 @@ def test_support_set_is_of_the_first_view_and_its_labels(stepped):
     model_state['queue_label'][:BATCH], batch['label']
   )
   assert model_state['queue_pointer'] == BATCH
-  # The first view's embeddings are there now, each its own neighbour.
+  # The first view's embeddings are there now, each its own neighbor.
   (_, (_, metrics, _)), _ = function(state.params, model_state)
-  assert metrics['nearest_neighbour_label_accuracy'] >= 0.5
+  assert metrics['nearest_neighbor_label_accuracy'] >= 0.5
 
 
 def test_gradient_comes_by_way_of_the_predictions_only(stepped):

@@ -12,7 +12,7 @@ from tests import tiny
 SWEEPS = pathlib.Path(__file__).parents[2] / 'experiments' / 'sweeps'
 TEMPERATURES = axis('objective.temperature', (0.1, 0.2, 0.4))
 GRID = product(TEMPERATURES, axis('batch_size', (32, 64)))
-LABELLED = [
+LABELED = [
   {'label': 'a + b', 'augment.flip': 0.5, 'epochs': 3},
   {'label': 'a', 'augment.flip': 0.0, 'epochs': 3},
 ]
@@ -70,9 +70,9 @@ def test_fields_that_follow_from_another_are_no_axis():
   assert list(make_plan(sizes)[0].setting) == ['batch_size']
   both = make_plan(product(TEMPERATURES, sizes))
   assert list(both[0].setting) == ['objective.temperature', 'batch_size']
-  labelled = make_plan(LABELLED)
-  assert [p.folder.name for p in labelled] == ['a_+_b,seed=0', 'a,seed=0']
-  assert labelled[0].config.augment.flip == 0.5
+  labeled = make_plan(LABELED)
+  assert [p.folder.name for p in labeled] == ['a_+_b,seed=0', 'a,seed=0']
+  assert labeled[0].config.augment.flip == 0.5
   # A field that a point does not set is as the config has it.
   mixed = make_plan([{}, {'epochs': 9}])
   assert [p.values['epochs'] for p in mixed] == [tiny.get_config().epochs, 9]
@@ -165,8 +165,8 @@ def test_augmentations_alone_and_together():
     'augment.grayscale': 0.0,
     'augment.blur': (0.5, 0.5),  # off in the config: SimCLR's
   }
-  assert by_label['colour']['augment.crop_scale'] == (1.0, 1.0)
-  assert by_label['colour']['augment.jitter'] == 0.8
+  assert by_label['color']['augment.crop_scale'] == (1.0, 1.0)
+  assert by_label['color']['augment.jitter'] == 0.8
 
 
 def test_a_sweep_for_another_objective_is_refused():

@@ -33,7 +33,7 @@ def test_nce_against_probabilities():
   assert np.isfinite(far)
 
 
-def test_nce_finds_mean_and_normaliser():
+def test_nce_finds_mean_and_normalizer():
   rng = np.random.default_rng(0)
   mean, ratio = 0.7, 5
   data = jnp.asarray(rng.normal(mean, size=20_000), jnp.float32)

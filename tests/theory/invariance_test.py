@@ -65,7 +65,7 @@ def test_augmentations_one_by_one():
   }
   flip, _ = found['flip']
   np.testing.assert_array_equal(flip(IMAGES), IMAGES[:, :, ::-1])
-  gray, _ = found['grayscale']  # of images that are grey already
+  gray, _ = found['grayscale']  # of images that are gray already
   np.testing.assert_array_equal(gray(IMAGES), IMAGES)
   crop, _ = found['crop']
   assert crop(IMAGES).shape == IMAGES.shape

@@ -65,7 +65,7 @@ def test_invariance(folder, tmp_path, monkeypatch):
   with (tmp_path / 'invariance.csv').open(newline='') as file:
     rows = list(csv.DictReader(file))
   mean = {(r['representation'], r['change']): float(r['mean']) for r in rows}
-  assert len(mean) == 6  # grey images were grey before
+  assert len(mean) == 6  # gray images were gray before
   for name in ('raw pixels', 'untrained encoder', 'trained encoder'):
     assert mean[name, large] < mean[name, small] < 1
   with (tmp_path / 'nuisances.csv').open(newline='') as file:

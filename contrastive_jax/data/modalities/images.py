@@ -199,7 +199,7 @@ def _caption(config: Config, channels: int) -> tuple[str, ...]:
       f'{_percent(c.local_solarize)}'
     )
   if skipped:
-    lines.append(f'left out for grey images: {", ".join(skipped)}')
+    lines.append(f'left out for gray images: {", ".join(skipped)}')
   return tuple(lines)
 
 

@@ -22,8 +22,8 @@ def load(path: str, *, channels: int | None = None) -> Source:
 
   With train/ and one of test/, val/, validation/, these are the splits.
   Labels are the first-level folders, if there are two or more and no image
-  lies beside them. Without a test folder, a labelled folder gives up a fixed
-  fifth of every class (ours, see `hold_out`); an unlabelled one has no test.
+  lies beside them. Without a test folder, a labeled folder gives up a fixed
+  fifth of every class (ours, see `hold_out`); an unlabeled one has no test.
   Ids count the sorted relative paths.
 
   Args:

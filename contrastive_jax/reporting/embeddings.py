@@ -23,7 +23,7 @@ _DIMENSIONS = 50
 _FEWEST = 10
 
 
-class Learned(NamedTuple):
+class Embeddings(NamedTuple):
   """The features of up to 2,000 images.
 
   Attributes:
@@ -46,13 +46,13 @@ class Learned(NamedTuple):
 class Found(NamedTuple):
   """What could be had of a run; `gaps` says why the rest could not."""
 
-  learned: Learned | None
+  embeddings: Embeddings | None
   sheet: sheet_lib.Sheet | None
   causes: dict[str, str]  # of the objective, by verdict
   gaps: tuple[str, ...]
 
 
-def look(run: Run) -> Found:
+def load(run: Run) -> Found:
   """Draws views of a run's images and computes features of others.
 
   Args:
@@ -72,45 +72,45 @@ def look(run: Run) -> Found:
       {},
       (f'No pictures: the run cannot be built again ({_first(error)}).',),
     )
-  sheet, learned, gaps = None, None, []
+  sheet, embeddings, gaps = None, None, []
   try:
     sheet = sheet_lib.sheet(job)
   except Exception as error:
     gaps.append(f'No augmented views: {_first(error)}.')
   try:
-    learned = _learned(run, job)
+    embeddings = _embeddings(run, job)
   except Exception as error:
     gaps.append(f'No features: {_first(error)}.')
-  return Found(learned, sheet, job.objective.causes, tuple(gaps))
+  return Found(embeddings, sheet, job.objective.causes, tuple(gaps))
 
 
-def spectrum(learned: Learned) -> np.ndarray:
+def spectrum(embeddings: Embeddings) -> np.ndarray:
   """Returns the singular values [min(n, d)] of the features less their mean.
 
   They are relative to the largest one, which is first.
   """
-  centred = learned.unit - learned.unit.mean(axis=0)
-  values = np.linalg.svd(centred.astype(np.float64), compute_uv=False)
+  centered = embeddings.unit - embeddings.unit.mean(axis=0)
+  values = np.linalg.svd(centered.astype(np.float64), compute_uv=False)
   return values / max(values[0], 1e-300)
 
 
-def maps(learned: Learned) -> tuple[np.ndarray, np.ndarray | None]:
+def maps(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray | None]:
   """Returns two places in the plane of each image.
 
   Args:
-    learned: of `look`.
+    embeddings: of `load`.
 
   Returns:
     The first two principal components float32 [n, 2], and t-SNE [n, 2] of the
     first 50; None where fewer than 10 images are no map or all are at a point.
   """
-  n, d = learned.unit.shape
-  centred = learned.unit - learned.unit.mean(axis=0)
-  if min(n, d) < 2 or np.abs(centred).max() < 1e-6:
+  n, d = embeddings.unit.shape
+  centered = embeddings.unit - embeddings.unit.mean(axis=0)
+  if min(n, d) < 2 or np.abs(centered).max() < 1e-6:
     return np.zeros((n, 2), np.float32), None
   components = sklearn.decomposition.PCA(
     min(n, d, _DIMENSIONS), svd_solver='randomized', random_state=0
-  ).fit_transform(centred)
+  ).fit_transform(centered)
   plane = components[:, :2]
   if n < _FEWEST:
     return plane, None
@@ -127,30 +127,30 @@ def maps(learned: Learned) -> tuple[np.ndarray, np.ndarray | None]:
     return plane, tsne.fit_transform(components)
 
 
-def neighbours(
-  learned: Learned, queries: int = 8, k: int = 7
+def neighbors(
+  embeddings: Embeddings, queries: int = 8, k: int = 7
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Finds the images that the encoder takes for the most alike.
 
   Args:
-    learned: of `look`.
+    embeddings: of `load`.
     queries: images to ask for, evenly spaced; fewer if there are fewer.
-    k: neighbours of each, itself not among them.
+    k: neighbors of each, itself not among them.
 
   Returns:
-    Rows of the queries [q], of their neighbours [q, k], nearest first, and the
+    Rows of the queries [q], of their neighbors [q, k], nearest first, and the
     cosine similarities [q, k].
   """
-  n = len(learned.unit)
+  n = len(embeddings.unit)
   k = min(k, n - 1)
   rows = np.unique(np.linspace(0, n - 1, min(queries, n)).astype(int))
-  similarity = learned.unit[rows] @ learned.unit.T
+  similarity = embeddings.unit[rows] @ embeddings.unit.T
   similarity[np.arange(len(rows)), rows] = -np.inf
   nearest = np.argsort(-similarity, axis=1, kind='stable')[:, :k]
   return rows, nearest, np.take_along_axis(similarity, nearest, axis=1)
 
 
-def _learned(run: Run, job: build.Job) -> Learned:
+def _embeddings(run: Run, job: build.Job) -> Embeddings:
   state = encoder.restore(job, run.path)
   split = job.source.test or job.source.train
   found, labels, _ = encoder.encode(
@@ -158,7 +158,7 @@ def _learned(run: Run, job: build.Job) -> Learned:
   )
   features.check_finite(found, split.name)
   norms = np.linalg.norm(found, axis=1, keepdims=True)
-  return Learned(
+  return Embeddings(
     step=int(state.step),
     split=split.name,
     unit=found / np.maximum(norms, 1e-12),

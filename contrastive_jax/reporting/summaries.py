@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def verdict(run: Run) -> str:
-  """Returns the verdict with a sign, for not everyone sees colours."""
+  """Returns the verdict with a sign, for not everyone sees colors."""
   found = folder.latest(run, 'verdict')
   if found is None:
     return '– not known yet'
