@@ -42,6 +42,8 @@ def base() -> Config:
   c.batch_size = 256  # images a step, over all devices
   c.epochs = 100
   c.steps = config_dict.placeholder(int)  # overrides epochs
+  # That training may take; chooses what a config leaves open (my_images.py).
+  c.minutes = config_dict.placeholder(float)
   c.on_collapse = 'warn'  # or 'stop': a collapsed run ends with an error
   c.mapping = 'shard_map'  # or 'pmap': the same step, mapped the older way
 

@@ -62,10 +62,11 @@ def main(argv: Sequence[str]) -> None:
     train.pretrain(_CONFIG.value, _WORKDIR.value)
 
 
-def set_up_devices(batch_size: int) -> None:
+def set_up_devices(batch_size: int | None) -> None:
   """Joins the other processes, and divides a CPU into devices."""
   cores = len(os.sched_getaffinity(0))
-  rows = batch_size // (_PROCESSES.value or 1)
+  # A batch that is yet to be chosen will be divisible.
+  rows = (batch_size or 0) // (_PROCESSES.value or 1)
   dividing = [n for n in range(1, cores + 1) if rows % n == 0]
   command_line.set_up_cpu(_CPU_DEVICES.value or dividing[-1])
   import jax

@@ -33,8 +33,8 @@ def pretrain(
 
   Args:
     config: as made by a file of configs/.
-    workdir: folder for config.json, metrics.jsonl, TensorBoard events,
-      checkpoints and summary.json. Shared by all processes.
+    workdir: folder for config.json, parameters.txt, metrics.jsonl, TensorBoard
+      events, checkpoints and summary.json. Shared by all processes.
     source: of the data, such as `from_arrays` makes; None: what config.data
       says.
     on_report: called with every report, a dict as in metrics.jsonl.
@@ -51,13 +51,14 @@ def pretrain(
   """
   with Termination() as termination:
     workdir = workfolder.local_path(workdir)
+    config = workfolder.take_choices(config, workdir)
     job = build.build(config, source=source)
     workfolder.write_config(job, workdir)
     say = progress.say
     for note in job.notes:
       say(note)
     state = build.init_state(job)
-    log_parameters(job, state)
+    _log_parameters(job, state, workdir)
     with Checkpoints(
       workdir / 'checkpoints',
       every_steps=job.config.checkpoint.every_steps,
@@ -101,7 +102,9 @@ def pretrain(
     return summary
 
 
-def log_parameters(job: build.Job, state: TrainState) -> None:
+def _log_parameters(
+  job: build.Job, state: TrainState, workdir: pathlib.Path
+) -> None:
   """Says how many parameters there are; parameters.txt has the whole tables."""
   sizes = [x.size for x in jax.tree.leaves(state.params)]
   progress.say(f'{sum(sizes):,} parameters in {len(sizes)} tensors')
@@ -114,6 +117,8 @@ def log_parameters(job: build.Job, state: TrainState) -> None:
     steps_per_epoch=job.run.steps_per_epoch,
   )
   logging.info('%s\n%s', overview, groups)
+  if jax.process_index() == 0:
+    atomic_write(workdir / 'parameters.txt', f'{overview}\n{groups}\n')
 
 
 def _write_summary(workdir: pathlib.Path, summary: dict[str, Any]) -> None:

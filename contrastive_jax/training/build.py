@@ -18,7 +18,7 @@ from contrastive_jax.data.modalities import Modality
 from contrastive_jax.diagnostics import health
 from contrastive_jax.models import encoders
 from contrastive_jax.objectives import Objective, Run
-from contrastive_jax.training import optim, step
+from contrastive_jax.training import optim, sizing, step
 from contrastive_jax.training.state import TrainState
 
 
@@ -59,8 +59,13 @@ def build(
     FileNotFoundError: the data is not there.
   """
   check_keys(config)
+  config = ml_collections.ConfigDict(config.to_dict())
   mesh = step.make_mesh() if mesh is None else mesh
   devices = mesh.size
+  chosen: tuple[str, ...] = ()
+  if sizing.is_open(config):
+    source = _load(config) if source is None else source
+    chosen = sizing.choose(config, source.train, sizing.devices_of(mesh))
   if config.batch_size % devices:
     raise Error(
       f'batch size {config.batch_size} is not divisible by {devices} devices'
@@ -72,11 +77,8 @@ def build(
     raise Error(f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}")
   if config.on_collapse not in ('warn', 'stop'):
     raise Error(f"on_collapse is 'warn' or 'stop', not {config.on_collapse!r}")
-  config = ml_collections.ConfigDict(config.to_dict())
   if source is None:
-    source = sources.load(config.data.source)
-    if config.data.held_out:
-      source = split_lib.held_out(source, config.data.held_out)
+    source = _load(config)
   split = source.train
   objectives.complete(config)
   modality = modalities.make(config, source)
@@ -109,6 +111,7 @@ def build(
     config.optimizer, peak, warmup_steps=warmup_steps, total_steps=total_steps
   )
   notes = (
+    *chosen,
     f'data {source.name}: {split.size:,} training images'
     + (f', {split.num_classes} classes' if split.num_classes else ', no labels')
     + ', '
@@ -147,6 +150,13 @@ def build(
     ),
     notes=notes,
   )
+
+
+def _load(config: Config) -> split_lib.Source:
+  source = sources.load(config.data.source)
+  if config.data.held_out:
+    source = split_lib.held_out(source, config.data.held_out)
+  return source
 
 
 def init_state(job: Job) -> TrainState:

@@ -68,7 +68,7 @@ def train(
     job.config.mapping,
   )
   batches = build.train_batches(job, start_step)
-  meter = progress.Meter(job.run, start_step)
+  meter = progress.Meter(job.run, start_step, job.config.minutes)
   report = Report(job, workdir, start_step, meter, on_report)
   # In this order after every step; each knows when it is due.
   actions: list[Action] = [meter, report, save_checkpoints(job, checkpoints)]

@@ -36,9 +36,16 @@ def duration(seconds: float) -> str:
 class Meter:
   """Counts images and seconds between two reports, and shows the reports."""
 
-  def __init__(self, run: Run, start_step: int):
-    """Begins at start_step; the clock runs from the first `restart` on."""
+  def __init__(self, run: Run, start_step: int, minutes: float | None = None):
+    """Begins at start_step; the clock runs from the first `restart` on.
+
+    Args:
+      run: sizes.
+      start_step: steps done before.
+      minutes: that the run should take; None: a day is too long.
+    """
     self._run = run
+    self._minutes = minutes
     self._start = start_step
     self._began = time.perf_counter()
     self._since: float | None = None
@@ -72,7 +79,7 @@ class Meter:
       say(self.estimate(seconds, self._run.total_steps - moment.done))
 
   def estimate(self, seconds: float, steps: int) -> str:
-    """Returns what a step and the run will take, and what fits an hour.
+    """Returns what a step and the run will take, and what fits the time.
 
     Args:
       seconds: that a step takes.
@@ -83,11 +90,17 @@ class Meter:
       f'a step takes {seconds:.2g} s: the {steps:,} steps left take about '
       f'{duration(left)}'
     )
-    if left > _DAY:
-      fitting = int(3600 / seconds)
+    if self._minutes is None:
+      limit, wanted, time = _DAY, 3600.0, 'An hour is'
+    else:
+      # The first steps are no more than an estimate.
+      limit, wanted = 1.5 * 60 * self._minutes, 60 * self._minutes
+      time = f'{self._minutes:g} minutes are'
+    if left > limit:
+      fitting = int(wanted / seconds)
       fitting = max(1, round(fitting, 1 - len(str(fitting))))
       text += (
-        f'. An hour is enough for --config.steps={fitting}; fewer pixels '
+        f'. {time} enough for --config.steps={fitting}; fewer pixels '
         '(--config.data.image_size), a narrower encoder '
         '(--config.encoder.width) make steps faster'
       )

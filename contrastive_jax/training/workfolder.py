@@ -5,12 +5,13 @@ import pathlib
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 from clu import metric_writers
 from jax.experimental import multihost_utils
 
-from contrastive_jax.config import Error, flat
-from contrastive_jax.training import build, progress
+from contrastive_jax.config import Config, Error, flat
+from contrastive_jax.training import build, progress, sizing
 from contrastive_jax.training.checkpoint import atomic_write
 
 # Config fields that may change when a run is continued: none of them changes
@@ -30,6 +31,30 @@ def local_path(workdir: str | pathlib.Path) -> pathlib.Path:
   if workdir.exists() and not workdir.is_dir():
     raise Error(f'the work folder {workdir} is a file')
   return workdir
+
+
+def take_choices(config: Config, workdir: pathlib.Path) -> Config:
+  """Returns a config with what was chosen for it when the run began.
+
+  Args:
+    config: fields of `sizing.OPEN` may be None; it is not changed.
+    workdir: of the run to be continued, maybe on other devices, for which the
+      choice would be another; or new.
+  """
+  path = workdir / 'config.json'
+  if not sizing.is_open(config) or not path.exists():
+    return config
+  try:
+    before = flat(json.loads(path.read_text()))
+  except (ValueError, AttributeError):
+    return config  # damaged: `write_config` will say so
+  config = ml_collections.ConfigDict(config.to_dict())
+  if before.get('minutes') == config.minutes:
+    now = flat(config.to_dict())
+    config.update_from_flattened_dict(
+      {f: before[f] for f in sizing.OPEN if now[f] is None and f in before}
+    )
+  return config
 
 
 def write_config(job: build.Job, workdir: pathlib.Path) -> None:
