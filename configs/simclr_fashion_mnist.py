@@ -8,7 +8,7 @@ Measured: README of this project.
 
 Of what was tried in short runs: gentle crops (half of the area at least) gave
 1.4 points of linear accuracy over crops from 0.3 on; without jitter it lost 2;
-blur and solarisation gave up to 0.5; AdamW was better than LARS at this budget;
+blur and solarization gave up to 0.5; AdamW was better than LARS at this budget;
 batch 64 was no worse than 256; and 20 pixels a side instead of 28 double the
 images a second, which is worth more than the pixels.
 """

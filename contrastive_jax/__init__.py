@@ -4,9 +4,10 @@
 
   cj.losses.nt_xent(z_a, z_b, temperature=0.1)
   config = cj.get_config('simclr_small')
-  cj.pretrain(config, workdir, source=cj.from_arrays(images, labels))
-  cj.load_encoder(workdir)(images)
-  cj.evaluate(workdir)
+  source = cj.from_arrays(images, labels)
+  cj.pretrain(config, workdir, source=source)
+  cj.load_encoder(workdir, source=source)(images)
+  cj.evaluate(workdir, ['knn', 'linear'], source=source)
 
 What is named here is imported at its first use: the import alone is quick.
 """

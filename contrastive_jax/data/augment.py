@@ -1,7 +1,7 @@
 """Random photometric augmentation, on the device, inside the training step.
 
 The host only decodes, crops and sends uint8 (`pipeline.py`); flip, color
-jitter, grayscale, blur and solarise happen here, drawn anew for every example,
+jitter, grayscale, blur and solarize happen here, drawn anew for every example,
 epoch and view. Global views come first, local crops after them.
 """
 
@@ -84,7 +84,7 @@ def augment_view(
 
   Args:
     images: uint8 [b, H, W, C], already cropped.
-    view: 0, 1, ...; chooses the probabilities of blur and solarise: those of
+    view: 0, 1, ...; chooses the probabilities of blur and solarize: those of
       this global view, or from len(config.blur) on those of local crops.
     ids: int32 [b], the examples' places in the data source.
     epochs: int32 [b].

@@ -6,7 +6,7 @@ from typing import Any
 
 from contrastive_jax.config import Error
 
-# Besides 'ok', and 'not finite', which ends a run.
+# Besides 'ok', 'too early' and 'not finite', which ends a run.
 VERDICTS = {'at chance', 'partial collapse', 'collapsed'}
 
 # Of the larger of 1 and the chance value: a loss nearer to it learned nothing.

@@ -46,8 +46,8 @@ def compare(
     few_label_accuracy and feature_rank (the effective rank of up to 10,000
     images' features) of the trained encoder; and test_images, how many the
     accuracies are of. Accuracies are None (null) where
-    the data has no labels or no test split, and all is for raw pixels of more
-    than 200,000 images.
+    the data has no labels or no test split, and all of raw pixels are where
+    there are more than 200,000 images.
 
   Raises:
     RuntimeError: an image's features depend on the batch that it is in.

@@ -38,7 +38,7 @@ def extract(
       parameters are then arguments of a function that is compiled once for all
       checkpoints. A closure works too, but is compiled anew for each one, and
       cannot hold arrays that span several processes.
-    batches: dicts of `image` [b, S, S, C], `id` [b], `label` [b] and `mask`
+    batches: dicts of `input` [b, S, S, C], `id` [b], `label` [b] and `mask`
       [b]; rows whose mask is False are padding and are dropped. In several
       processes each one yields its own rows, any number of them.
     mesh: devices over which a batch is split; b must be divisible by their

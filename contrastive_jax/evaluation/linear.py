@@ -65,7 +65,7 @@ def linear_probe(
     train_features: [N, D].
     train_labels: [N], integers in [0, num_classes).
     test_features: [M, D].
-    test_labels: [M]; read after everything is chosen and fitted.
+    test_labels: [M]; nothing is chosen or fitted by them.
     num_classes: number of classes.
     seed: as for `fit_probe`, and so are the others.
     learning_rates: grid.

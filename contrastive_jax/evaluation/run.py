@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from contrastive_jax.config import Error
+from contrastive_jax.data.split import Source
 
 _FINETUNE = re.compile(r'finetune_(\d+(?:\.\d+)?)')
 _TRAINED = 'trained encoder'
@@ -27,18 +28,20 @@ def evaluate(
   baselines: bool = False,
   seed: int | None = None,
   step: int | None = None,
+  source: Source | None = None,
   say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint of a run by some protocols.
 
   Args:
     workdir: of the run; evaluation.json in it keeps the results.
-    protocols: see the module; several share the features.
+    protocols: see `contrastive_jax.evaluate`; several share the features.
     transfer: other data sources for the protocols of frozen features; if the
       run's own has no labels, or no test split, they are of these alone.
     baselines: also of raw pixels and of the untrained encoder.
     seed: of splits and subsets; None: the run's.
     step: of the checkpoint; None: the newest.
+    source: of a run that was given its data in memory; None: config.data's.
     say: takes the results, a line each, as they come.
 
   Returns:
@@ -67,7 +70,7 @@ def evaluate(
       'on: add knn or linear to the protocols'
     )
   path = pathlib.Path(workdir) / 'evaluation.json'
-  job, state = encoder.load(workdir, step)
+  job, state = encoder.load(workdir, step, source)
   record.read(path)  # a damaged file is refused now, not after hours of work
   seed = int(job.config.seed if seed is None else seed)
   loaded = [

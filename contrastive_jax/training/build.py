@@ -64,8 +64,8 @@ def build(
   devices = mesh.size
   chosen: tuple[str, ...] = ()
   if sizing.is_open(config):
-    source = _load(config) if source is None else source
-    chosen = sizing.choose(config, source.train, sizing.devices_of(mesh))
+    opened = _load(config) if source is None else source
+    chosen = sizing.choose(config, opened.train, sizing.devices_of(mesh))
   if config.batch_size % devices:
     raise Error(
       f'batch size {config.batch_size} is not divisible by {devices} devices'
@@ -79,6 +79,9 @@ def build(
     raise Error(f"on_collapse is 'warn' or 'stop', not {config.on_collapse!r}")
   if source is None:
     source = _load(config)
+  else:
+    # The run is not of what config.data said: nothing is to be read from there.
+    config.data.source = source.name
   split = source.train
   objectives.complete(config)
   modality = modalities.make(config, source)

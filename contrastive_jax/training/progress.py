@@ -70,9 +70,8 @@ class Meter:
       return
     jax.block_until_ready(moment.metrics)
     if number == 1:
-      if self._began is not None:
-        seconds = time.perf_counter() - self._began
-        say(f'the first step is compiled: {duration(seconds)}')
+      seconds = time.perf_counter() - self._began
+      say(f'the first step is compiled: {duration(seconds)}')
       self.restart(moment.done)  # it is mostly compilation
     elif number == 2 and self._since is not None:
       seconds = time.perf_counter() - self._since

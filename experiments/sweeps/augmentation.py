@@ -5,7 +5,7 @@
       --config=configs/simclr_small.py:digits
 
 7 settings x 3 seeds. What is on is as the config has it, or, where the config
-has it off, as SimCLR; flip and solarise stay as they are. Gray images have no
+has it off, as SimCLR; flip and solarize stay as they are. Gray images have no
 colors: there 'color' is brightness and contrast. SimCLR (2002.05709, figure
 5) finds crop and color the best pair, and no single one enough.
 """

@@ -243,7 +243,7 @@ def test_local_crops_have_their_own_blur_and_solarize():
   drawn = []
   for view in (2, 3):
     views = _views(images, config, view=view)[..., 0]
-    # Blur darkens the border only, and solarise takes 200 to 55.
+    # Blur darkens the border only, and solarize takes 200 to 55.
     blurred = np.abs(views[:, 0, 0] - views[:, 1, 1]) > 1e-6
     unit = _uniform(len(images), view)
     np.testing.assert_array_equal(blurred, unit[:, 10] < 0.3)
@@ -306,7 +306,7 @@ def test_blur_comes_as_often_as_configured_in_its_view():
   images = np.full((2000, 4, 4, 1), 200, np.uint8)
   config = _only(blur=(0.3, 0.0), blur_sigma=(1.0, 2.0), solarize=(0.5, 0.0))
   views = _views(images, config)[..., 0]
-  # Blur darkens the border only, and solarise takes 200 to 55.
+  # Blur darkens the border only, and solarize takes 200 to 55.
   blurred = np.abs(views[:, 0, 0] - views[:, 1, 1]) > 1e-6
   solarized = views[:, 1, 1] < 0.5
   assert _near(2000, 0.3, blurred.mean())

@@ -46,6 +46,7 @@ def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:
     raise Error(
       f"unknown data source '{spec}'; known are {', '.join(specs())}"
       + _hint(kind)
+      + '; images in memory are given from Python (source=)'
     )
   if bool(where) != (':' in module.SPEC):
     raise Error(f"unknown data source '{spec}'; it is {module.SPEC}")

@@ -208,7 +208,7 @@ def _random_access(files: list[str], parse):
 
 
 def _in_sequence(files: list[str], lengths: list[int], parse):
-  """Returns `Split.stream` over TFRecord files of so many records each."""
+  """Returns `Stream.stream` over TFRecord files of so many records each."""
   starts = np.cumsum([0, *lengths])[:-1]
 
   def stream(shards, cycle):
