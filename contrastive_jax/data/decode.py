@@ -24,6 +24,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 import tensorflow as tf  # noqa: E402
 
 INTERPOLATIONS = ('bicubic', 'bilinear')
+# For functions that map over data sets: theirs are written in TensorFlow's
+# operations, so there is nothing to convert, and on Python 3.13 AutoGraph says
+# so of each in five lines.
+no_autograph = tf.autograph.experimental.do_not_convert
 _MAX_VIEWS = 256
 
 

@@ -55,6 +55,7 @@ def given_ids(ids: np.ndarray) -> tf.data.Dataset:
   return tf.data.Dataset.from_tensor_slices((ids, np.zeros_like(ids)))
 
 
+@decode.no_autograph
 def stream_rows(reader: Any, order: Order) -> tf.data.Dataset:
   """Returns endless (id, epoch, encoded, label): this process's rows.
 
@@ -91,6 +92,7 @@ def stream_rows(reader: Any, order: Order) -> tf.data.Dataset:
   return dataset.flat_map(one_epoch)
 
 
+@decode.no_autograph
 def chosen_rows(
   dataset: tf.data.Dataset, ids: np.ndarray, size: int
 ) -> tf.data.Dataset:
@@ -112,6 +114,7 @@ def stream_of(stream: Callable, size: int, ids: np.ndarray) -> Callable:
   numbers[ids] = np.arange(len(ids))
   table = tf.constant(numbers, tf.int32)
 
+  @decode.no_autograph
   def chosen(order, cycle):
     dataset = stream(order, cycle).filter(lambda i, *_: table[i] >= 0)
     return dataset.map(lambda i, *rest: (table[i], *rest))
@@ -133,6 +136,7 @@ def decoded_image(read: Callable, example_id: int, channels: int) -> np.ndarray:
   return decode.decode_image(encoded, channels).numpy()
 
 
+@decode.no_autograph
 def from_images(
   images: np.ndarray,
   labels: np.ndarray | None,
@@ -151,6 +155,7 @@ def from_images(
   return dataset.map(read, num_parallel_calls=cores())
 
 
+@decode.no_autograph
 def from_files(
   reader: Any, dataset: tf.data.Dataset, crops: Any, local: int, on_error: str
 ) -> tf.data.Dataset:
@@ -180,6 +185,7 @@ def from_files(
   return dataset.map(read, num_parallel_calls=cores()).batch(local)
 
 
+@decode.no_autograph
 def from_stream(
   reader: Any, dataset: tf.data.Dataset, crops: Any, local: int, on_error: str
 ) -> tf.data.Dataset:

@@ -1,5 +1,6 @@
 """Heads: one perceptron serves all objectives; prototypes serve two."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -9,6 +10,36 @@ import jax.numpy as jnp
 from contrastive_jax.config import Error
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import normalization
+
+
+@jax.custom_jvp
+def gelu(x: jax.Array) -> jax.Array:
+  """Returns x Phi(x), exact, as PyTorch's default is and Flax's is not.
+
+  That of JAX, `jax.nn.gelu(approximate=False)`, has no gradient under shard_map
+  in JAX 0.12.0 (findings/jax_erf_gradient_in_shard_map.sh).
+
+  Args:
+    x: any shape.
+
+  Returns:
+    Like x.
+
+  Reference: Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
+  """
+  return x * _normal_cdf(x)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals, tangents):
+  (x,), (tangent,) = primals, tangents
+  cdf = _normal_cdf(x)
+  density = jnp.exp(-0.5 * jnp.square(x)) / math.sqrt(2 * math.pi)
+  return x * cdf, tangent * (cdf + x * density)
+
+
+def _normal_cdf(x):
+  return 0.5 * jax.lax.erfc(-x * math.sqrt(0.5))
 
 
 class MLP(nn.Module):

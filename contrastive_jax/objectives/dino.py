@@ -5,7 +5,6 @@ Official code: facebookresearch/dino.
 """
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -85,7 +84,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       norm_group=encoder.norm_group,
       # Official: truncated at 2, a hundred deviations away.
       kernel_init=jax.nn.initializers.normal(0.02),
-      activation=functools.partial(jax.nn.gelu, approximate=False),
+      activation=heads.gelu,
       dtype=encoder.dtype,
     ),
     'last_layer': heads.Prototypes(

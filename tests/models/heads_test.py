@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -17,6 +18,29 @@ def normalize(x):
 def random_like(tree, seed=1):
   rng = np.random.default_rng(seed)
   return jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), tree)
+
+
+def test_gelu_is_exact_and_so_is_its_gradient():
+  x = jnp.linspace(-6, 6, 241)
+  by_jax = functools.partial(jax.nn.gelu, approximate=False)
+  np.testing.assert_allclose(heads.gelu(x), by_jax(x), atol=1e-6)
+  slope = jax.vmap(jax.grad(heads.gelu))(x)
+  np.testing.assert_allclose(slope, jax.vmap(jax.grad(by_jax))(x), atol=1e-6)
+  # The tanh form, which is Flax's default, is another function.
+  assert np.abs(jax.nn.gelu(x) - heads.gelu(x)).max() > 4e-4
+
+
+def test_gelu_has_a_gradient_under_shard_map():
+  mesh = jax.make_mesh((8,), ('replica',))
+  x = jnp.linspace(-2, 2, 16)
+
+  def slope(x):
+    return jax.grad(lambda x: heads.gelu(x).sum())(x)
+
+  spec = jax.sharding.PartitionSpec('replica')
+  mapped = jax.shard_map(slope, mesh=mesh, in_specs=spec, out_specs=spec)
+  x = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+  np.testing.assert_array_equal(jax.jit(mapped)(x), jax.jit(slope)(x))
 
 
 def test_simclr_head_is_the_formula():

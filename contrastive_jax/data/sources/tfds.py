@@ -122,6 +122,7 @@ def _feature(builder, name: str, kind: type) -> str | None:
   return name if name in keys else next(iter(keys), None)
 
 
+@decode.no_autograph
 def _split(
   spec: str,
   builder,
@@ -211,6 +212,7 @@ def _in_sequence(files: list[str], lengths: list[int], parse):
   """Returns `Stream.stream` over TFRecord files of so many records each."""
   starts = np.cumsum([0, *lengths])[:-1]
 
+  @decode.no_autograph
   def stream(shards, cycle):
     def one(shard):
       records = tf.data.TFRecordDataset(tf.gather(files, shard))
