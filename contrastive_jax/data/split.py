@@ -1,6 +1,7 @@
 """The splits of a data source, and how they are divided."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,7 +44,9 @@ class Split:
   def describe(self, example_id: int) -> str:
     """Returns the path of an example, or 'digits train #12'."""
     if self.paths is not None:
-      return self.paths[example_id]
+      # A name need not be UTF-8, and has to be printed.
+      path = os.fsencode(self.paths[example_id])
+      return path.decode('utf-8', 'backslashreplace')
     return f'{self.name} #{example_id}'
 
 
@@ -51,13 +54,14 @@ class Source(NamedTuple):
   """The splits of a data source.
 
   `test` is None where there is none; `modality` says what an example is, see
-  `modalities`.
+  `modalities`; `notes` say what was found and decided, one line each.
   """
 
   name: str
   train: Split
   test: Split | None
   modality: str = 'images'
+  notes: tuple[str, ...] = ()
 
 
 def hold_out(
@@ -111,6 +115,11 @@ def held_out(source: Source, share: float) -> Source:
   return source._replace(
     train=subset(split, train_ids, 'less those held out'),
     test=subset(split, test_ids, 'held out'),
+    notes=(
+      *source.notes,
+      'held out of training, in the place of the test split: '
+      f'{len(test_ids):,} images (data.held_out={share:g})',
+    ),
   )
 
 

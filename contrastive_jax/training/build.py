@@ -119,6 +119,7 @@ def build(
     + (f', {split.num_classes} classes' if split.num_classes else ', no labels')
     + ', '
     + ' x '.join(map(str, run.input_shape)),
+    *source.notes,
     *([encoder.note] if encoder.note else []),
     f'{origin}; {course}',
     f'{total_steps:,} steps of {run.batch_size} images, {steps_per_epoch:,} '

@@ -2,7 +2,8 @@
 
 A module has `SPEC`, how its sources are written, and `load(where, *, channels)
 -> Source`, where `where` is what follows the colon. Adding a kind of source is
-adding a file; `package.module:WHERE` is one outside of this package.
+adding a file; `package.module:WHERE` is one outside of this package. What
+begins with an underscore is no source but a part of one.
 """
 
 import difflib
@@ -16,7 +17,8 @@ from contrastive_jax.data.split import Source
 
 def names() -> list[str]:
   """Returns the kinds of sources there are, by their prefixes."""
-  return [module.name for module in pkgutil.iter_modules(__path__)]
+  modules = pkgutil.iter_modules(__path__)
+  return [module.name for module in modules if module.name[0] != '_']
 
 
 def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:

@@ -1,4 +1,8 @@
-"""The data source folder:PATH: images in a folder, nested or flat."""
+"""The data source folder:PATH: images in a folder, nested or flat.
+
+Which files are images is said by `_scan`, what the folders' names mean by
+`_layout`; what was found and decided stands in the notes of the source.
+"""
 
 import collections
 import os
@@ -9,22 +13,25 @@ import numpy as np
 from contrastive_jax.config import Error, MissingError
 from contrastive_jax.data.decode import tf
 from contrastive_jax.data.readers import RandomAccess
+from contrastive_jax.data.sources import _layout, _scan
 from contrastive_jax.data.split import Source, Split, hold_out
 
 SPEC = 'folder:PATH'
 
-_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
-_TEST_FOLDERS = ('test', 'val', 'validation')
+_CLASSES_SHOWN = 10
 
 
 def load(path: str, *, channels: int | None = None) -> Source:
   """Opens a folder of .jpg, .jpeg, .png and .webp files (any case).
 
-  With train/ and one of test/, val/, validation/, these are the splits.
-  Labels are the first-level folders, if there are two or more and no image
-  lies beside them. Without a test folder, a labeled folder gives up a fixed
-  fifth of every class (ours, see `hold_out`); an unlabeled one has no test.
-  Ids count the sorted relative paths.
+  A folder that all images lie in is entered. Folders with the name of a split
+  (train, Training, train2017, val, valid_images, test, dev, unlabeled, ...) are
+  splits and never classes; other folders, two or more side by side, are
+  classes. A few images beside the folders, up to a tenth, are left out; with
+  more of them there are no labels. Without a test folder, a labeled folder
+  gives up a fixed fifth of every class (ours, see `hold_out`); an unlabeled one
+  has no test. Ids count the sorted relative paths. The source's notes say all
+  of that, and what was passed over.
 
   Args:
     path: of the folder.
@@ -33,87 +40,105 @@ def load(path: str, *, channels: int | None = None) -> Source:
   Raises:
     ValueError, FileNotFoundError: one sentence that says what is wrong.
   """
-  spec, root = f'folder:{path}', pathlib.Path(path).expanduser()
+  spec, root = f'folder:{_scan.shown(path)}', pathlib.Path(path).expanduser()
   channels = channels or 3
   if not root.is_dir():
-    raise MissingError(f'{spec}: there is no folder {root}')
-  paths, others = _find_images(root)
-  if not paths:
-    seen = ', '.join(f'{k} ({n})' for k, n in others.most_common(8))
+    raise MissingError(f'{spec}: there is no folder {_scan.shown(str(root))}')
+  found = _scan.scan(root)
+  if not found.images:
     raise Error(
-      f'{spec}: no image ({", ".join(_EXTENSIONS)}) in {root};'
-      f' extensions there: {seen or "none, it is empty"}'
+      f'{spec}: no image ({", ".join(_scan.EXTENSIONS)}) there;'
+      f' there are: {found.left_out() or "no files, it is empty"}'
     )
-  if len(paths) < 2:
-    raise Error(f'{spec}: only 1 image in {root}, at least 2 are needed')
-
-  def below(top: str) -> list[str]:
-    return [p[len(top) + 1 :] for p in paths if p.startswith(f'{top}/')]
-
-  tops = {p.split('/')[0].lower(): p.split('/')[0] for p in paths if '/' in p}
-  tests = [tops[t] for t in _TEST_FOLDERS if t in tops]
-  if 'train' in tops and (tests or len(below(tops['train'])) == len(paths)):
-    train, train_root = below(tops['train']), root / tops['train']
-    classes = _class_of(train)
-    # ImageNet's test/ has no classes, but its val/ has.
-    tests.sort(key=lambda t: (_class_of(below(t)) is None) != (classes is None))
-    if tests:
-      test, test_root = below(tests[0]), root / tests[0]
-      names = tuple(sorted(set(classes))) if classes else None
-      return Source(
-        spec,
-        _files(f'{spec} train', train_root, train, classes, names, channels),
-        _files(
-          f'{spec} test', test_root, test, _class_of(test), names, channels
-        ),
-      )
-    paths, root = train, train_root
-  classes = _class_of(paths)
+  if len(found.images) < 2:
+    raise Error(f'{spec}: only 1 image there, at least 2 are needed')
+  try:
+    layout = _layout.layout(found.images)
+  except Error as error:
+    raise Error(f'{spec}: {_scan.shown(str(error))}') from error
+  train, test = layout.train, layout.test
+  notes = [
+    f'{spec}: {len(found.images):,} images ({found.of_suffix()})',
+    *_labels_notes(layout),
+    *layout.notes,
+    *_passed_over(found, layout),
+  ]
+  classes = train.classes
+  names = tuple(sorted(set(classes))) if classes else None
+  notes = tuple(map(_scan.shown, notes))
+  if test is not None:
+    return Source(
+      spec,
+      _files(f'{spec} train', root, train.paths, classes, names, channels),
+      _files(f'{spec} test', root, test.paths, test.classes, names, channels),
+      notes=notes,
+    )
   if classes is None:
-    return Source(spec, _files(spec, root, paths, None, None, channels), None)
-  names = tuple(sorted(set(classes)))
+    only = _files(spec, root, train.paths, None, None, channels)
+    return Source(spec, only, None, notes=notes)
 
   def part(name: str, ids: np.ndarray) -> Split:
-    some, labels = [paths[i] for i in ids], [classes[i] for i in ids]
+    some = [train.paths[i] for i in ids]
+    labels = [classes[i] for i in ids]
     return _files(f'{spec} {name}', root, some, labels, names, channels)
 
-  train_ids, test_ids = hold_out(np.array(classes))
-  train, test = part('train', train_ids), part('test', test_ids)
-  return Source(spec, train, test if test.size else None)
+  rest, held = (
+    part(name, ids)
+    for name, ids in zip(
+      ('train', 'test'), hold_out(np.array(classes)), strict=True
+    )
+  )
+  return Source(spec, rest, held if held.size else None, notes=notes)
 
 
-def _find_images(root: pathlib.Path) -> tuple[list[str], collections.Counter]:
-  """Returns relative paths of the images, sorted, and other extensions seen.
-
-  Hidden files and folders (also macOS' `._x.jpg`) and `__MACOSX` are left
-  out. Links to folders are followed, each folder once.
-  """
-  images, others, seen = [], collections.Counter(), set()
-  for folder, children, files in os.walk(root, followlinks=True):
-    real = os.path.realpath(folder)
-    if real in seen:
-      children.clear()
-      continue
-    seen.add(real)
-    children[:] = [
-      c for c in children if not c.startswith('.') and c != '__MACOSX'
-    ]
-    for file in files:
-      extension = os.path.splitext(file)[1].lower()
-      if file.startswith('.'):
-        continue
-      if extension in _EXTENSIONS:
-        relative = pathlib.Path(folder, file).relative_to(root)
-        images.append(relative.as_posix())
-      else:
-        others[extension or 'none'] += 1
-  return sorted(images), others
+def _labels_notes(layout: _layout.Layout) -> list[str]:
+  """Returns what is trained on and tested on, the classes, and their rule."""
+  train, test = layout.train, layout.test
+  if train.classes is None:
+    labels = f'no labels: {train.why}'
+  else:
+    labels = f'{train.why} {train.folders}: {_counts(train.classes)}'
+  if test is not None:
+    splits = (
+      f'trained on {train.folders} ({len(train.paths):,}), tested on '
+      f'{test.folders} ({len(test.paths):,})'
+    )
+    if train.classes and test.classes is None:
+      labels += f'; the test images have no labels: {test.why}'
+  elif train.classes is None:
+    splits = f'trained on all of {train.folders}, there is no test split'
+  else:
+    splits = (
+      f'trained on {train.folders}, less a fifth of every class that takes the '
+      'place of a test split (our choice)'
+    )
+  return [splits, labels]
 
 
-def _class_of(paths: list[str]) -> list[str] | None:
-  """Returns the first-level folder of each path, if these are classes."""
-  tops = [p.split('/')[0] if '/' in p else '' for p in paths]
-  return tops if '' not in tops and len(set(tops)) >= 2 else None
+def _passed_over(found: _scan.Found, layout: _layout.Layout) -> list[str]:
+  """Returns a line about what is not read, if there is anything."""
+  parts = [found.left_out()] if found.passed_over else []
+  for part in (layout.train, layout.test):
+    if part and part.beside:
+      more = ', ...' if len(part.beside) > 1 else ''
+      parts.append(
+        f'images beside the folders: {len(part.beside):,} '
+        f'({part.beside[0]}{more})'
+      )
+  if empty := found.without_images():
+    parts.append(f'folders without images: {", ".join(empty)}')
+  return [f'passed over: {"; ".join(parts)}'] if parts else []
+
+
+def _counts(classes: list[str]) -> str:
+  """Returns 'cat (16), dog (8)', or the range where there are many."""
+  counts = collections.Counter(classes)
+  names = sorted(counts)
+  shown = ', '.join(f'{n} ({counts[n]:,})' for n in names[:_CLASSES_SHOWN])
+  if (more := len(names) - _CLASSES_SHOWN) > 0:
+    low, high = min(counts.values()), max(counts.values())
+    shown += f' and {more:,} more, all of {low:,} to {high:,} images'
+  return shown
 
 
 def _files(
@@ -132,19 +157,21 @@ def _files(
     unknown = sorted(set(classes) - set(names))
     if unknown:
       raise Error(
-        f'{name} has the class {unknown[0]}, which the train folder has not'
+        f'{name} has the class {_scan.shown(unknown[0])}, which the train '
+        'folder has not'
       )
     number = {n: i for i, n in enumerate(names)}
     labels = np.array([number[c] for c in classes], np.int32)
   paths = tuple(str(root / r) for r in relative)
-  table = tf.constant(paths)
+  # As bytes: a name need not be UTF-8.
+  table = tf.constant([os.fsencode(p) for p in paths])
   numbers = tf.fill([len(paths)], -1) if labels is None else tf.constant(labels)
   return Split(
     name=name,
     size=len(paths),
     channels=channels,
     num_classes=len(names) if names else None,
-    class_names=names,
+    class_names=names and tuple(map(_scan.shown, names)),
     labels=labels,
     reader=RandomAccess(
       lambda i: (tf.io.read_file(tf.gather(table, i)), tf.gather(numbers, i)),
