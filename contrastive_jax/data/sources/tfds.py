@@ -4,10 +4,15 @@ Examples are read straight from the files (TFRecord or array_record), in file
 order: that is what an id counts. Small images are decoded once, other small
 splits are kept in memory as they are; beyond that, array_record is read at
 random and TFRecord in sequence.
+
+`tfds:NAME?split=unlabelled&test=test&image=photo&label=breed` names the parts
+that are read, any of the four. What is left open is chosen by `_parts`, and
+said in a note of the source.
 """
 
 import dataclasses
 import difflib
+import functools
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,6 +24,7 @@ from contrastive_jax.config import Error, MissingError
 from contrastive_jax.data import decode
 from contrastive_jax.data.decode import tf
 from contrastive_jax.data.readers import RandomAccess, Stream
+from contrastive_jax.data.sources import _parts
 from contrastive_jax.data.split import Source, Split, from_arrays
 
 import tensorflow_datasets as tfds  # isort: skip  (after hiding accelerators)
@@ -29,6 +35,8 @@ SPEC = 'tfds:NAME'
 IN_MEMORY_BYTES = 2 * 1024**3
 # Images of fixed shape up to this side are kept decoded.
 _DECODED_SIDE = 128
+# Examples by whose labels it is judged whether there are any.
+_LABELS_LOOKED_AT = 1000
 
 
 def load(
@@ -37,7 +45,8 @@ def load(
   """Opens a TFDS dataset, and prepares it first where there is a network.
 
   Args:
-    name: as TFDS knows it, with a config or version if need be.
+    name: as TFDS knows it, with a config or version if need be; after a '?',
+      which parts of it are read.
     channels: 1, 3, or None for what the dataset has.
     data_dir: TFDS's folder; None is TFDS_DATA_DIR or TFDS's default.
 
@@ -45,6 +54,8 @@ def load(
     ValueError, FileNotFoundError: one sentence that says what to do.
   """
   spec = f'tfds:{name}'
+  asked = _parts.wanted(name)
+  name = asked.name
   try:
     builder: Any = tfds.builder(name, data_dir=data_dir)
   except tfds.core.registered.DatasetNotFoundError as error:
@@ -56,35 +67,35 @@ def load(
       f' {where}' + (f'; near are {", ".join(near)}' if near else '')
     ) from error
   if not builder.is_prepared():
-    _prepare(spec, builder)
-  image = _feature(builder, 'image', tfds.features.Image)
-  if image is None:
-    raise Error(
-      f'{spec} has no image feature; its features are'
-      f' {", ".join(builder.info.features)}'
-    )
-  label = _feature(builder, 'label', tfds.features.ClassLabel)
-  splits = builder.info.splits
-  if 'train' not in splits:
-    raise Error(
-      f'{spec} has no split train; its splits are {", ".join(splits)}'
-    )
-  train = _split(spec, builder, 'train', image, label, channels)
-  test = None
-  for split in ('test', 'validation'):
-    if split in splits and splits[split].num_examples:
-      test = _split(spec, builder, split, image, label, channels)
-      if test.num_classes == train.num_classes:
-        break
-  return Source(spec, train, test)
+    _prepare(spec, name, builder)
+  parts = _parts.choose(spec, builder, asked)
+  read = functools.partial(
+    _split, spec, builder, parts.image, parts.label, channels
+  )
+  train, test = read(parts.train), None
+  for split in parts.tests:
+    candidate = read(split)
+    if test is None or candidate.num_classes == train.num_classes:
+      test = candidate
+    if test.num_classes == train.num_classes:
+      break  # ImageNet's test has no labels, its validation split has
+  used = [s.name.removeprefix(f'{spec} ') for s in (train, test) if s]
+  unused = ', '.join(s for s in builder.info.splits if s not in used)
+  notes = (
+    f'{spec}: {parts.note}',
+    f'trained on its split {used[0]}, '
+    + (f'tested on {used[1]}' if test else 'there is no test split')
+    + (f'; not used, but reached by ?split=NAME: {unused}' if unused else ''),
+  )
+  return Source(spec, train, test, notes=notes)
 
 
-def _prepare(spec: str, builder) -> None:
+def _prepare(spec: str, name: str, builder) -> None:
   """Downloads and prepares; without a network, says so within seconds."""
   hosts = {urllib.parse.urlsplit(u).netloc for u in builder.url_infos}
   hosts = sorted(h for h in hosts if h)[:3] or ['storage.googleapis.com']
   advice = (
-    f'run `tfds build {spec[5:]}` where there is a network and copy its folder'
+    f'run `tfds build {name}` where there is a network and copy its folder'
     ' here, name its parent in TFDS_DATA_DIR, or use folder:PATH or idx:PATH'
   )
   if not any(_reachable(host) for host in hosts):
@@ -115,21 +126,14 @@ def _reachable(host: str) -> bool:
   return True
 
 
-def _feature(builder, name: str, kind: type) -> str | None:
-  """Returns the key of the feature of that kind, `name` if there are more."""
-  features = builder.info.features
-  keys = [k for k in features if isinstance(features[k], kind)]
-  return name if name in keys else next(iter(keys), None)
-
-
 @decode.no_autograph
 def _split(
   spec: str,
   builder,
-  name: str,
   image: str,
   label: str | None,
   channels: int | None,
+  name: str,
 ) -> Split:
   """Makes a split in whichever of the four ways fits its size and format."""
   info = builder.info.splits[name]
@@ -158,19 +162,28 @@ def _split(
     reader = Stream(stream, len(files), size, channels)
     ordered = reader.in_order().map(lambda _, *x: x)
 
-  names = None
-  # Splits without public labels (ImageNet's test) carry -1.
-  if label and next(iter(ordered.take(1)))[1] >= 0:
-    names = tuple(builder.info.features[label].names)
+  def names_of(labels: np.ndarray) -> tuple[str, ...] | None:
+    # Splits without public labels (ImageNet's test) carry -1.
+    if label is None or labels.max() < 0:
+      return None
+    return tuple(builder.info.features[label].names)
+
   side = max(height or IN_MEMORY_BYTES, width or IN_MEMORY_BYTES)
   if side <= _DECODED_SIDE and size * side * side * channels <= IN_MEMORY_BYTES:
     decoded = ordered.map(
       lambda x, n: (decode.decode_image(x, channels), n), num_parallel_calls=4
     )
     images, labels = _collect(spec, decoded)
+    names = names_of(labels)
     return from_arrays(
       f'{spec} {name}', images, labels if names else None, names
     )
+  in_memory = info.num_bytes <= IN_MEMORY_BYTES
+  if not in_memory:
+    # TFDS shuffles what it writes: the first labels are like all the others.
+    ordered = ordered.take(_LABELS_LOOKED_AT).map(lambda _, n: (n, n))
+  encoded, labels = _collect(spec, ordered)
+  names = names_of(labels)
   split = Split(
     name=f'{spec} {name}',
     size=size,
@@ -180,9 +193,8 @@ def _split(
     image_shape=(height, width) if height and width else None,
     reader=reader,
   )
-  if info.num_bytes > IN_MEMORY_BYTES:
+  if not in_memory:
     return split
-  encoded, labels = _collect(spec, ordered)
   encoded, table = tf.constant(encoded), tf.constant(labels)
   return dataclasses.replace(
     split,
