@@ -1,5 +1,6 @@
 """Graphs that turn example ids into batches; the readers put them together."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -102,6 +103,30 @@ def chosen_rows(
   return dataset.map(lambda i, *rest: (i, 0, *rest))
 
 
+@functools.lru_cache(maxsize=4)
+def strides(size: int) -> np.ndarray:
+  """Returns int32 [size]: the step in which an id's stand-ins are looked for.
+
+  In the place of an unreadable id stands the first readable one of id + step,
+  id + 2 step, ... (modulo size). The steps, one an id, are drawn by a constant
+  seed from those that lead to every id, so that a run of unreadable images is
+  replaced by images from all over, and always by the same.
+
+  Args:
+    size: number of ids.
+  """
+  steps = np.arange(1, max(size, 2), dtype=np.int32)
+  steps = steps[np.gcd(steps, size) == 1]
+  return np.random.default_rng(0).choice(steps, size)
+
+
+def passed_over(size: int, wanted: int, used: int) -> np.ndarray:
+  """Returns the ids that were tried before `used`, see `strides`."""
+  step = int(strides(size)[wanted])
+  tried = (wanted + step * np.arange(min(_TRIES, size))) % size
+  return tried[: np.flatnonzero(tried == used)[0]]
+
+
 def read_of(read: Callable, ids: np.ndarray) -> Callable:
   """Returns `RandomAccess.read` of some ids, numbered anew."""
   table = tf.constant(ids, tf.int32)
@@ -161,9 +186,10 @@ def from_files(
 ) -> tf.data.Dataset:
   """Maps single (id, epoch) to batches of `local` cropped images.
 
-  `on_error` says what becomes of an unreadable one: 'raise'; 'next' takes the
-  next readable id instead; 'mark' sets the id to -1.
+  `on_error` says what becomes of an unreadable one: 'raise'; 'next' takes a
+  readable id instead, see `strides`; 'mark' sets the id to -1.
   """
+  steps = tf.constant(strides(reader.size) if on_error == 'next' else [0])
 
   def decoded(i):
     i = tf.cast(i % reader.size, tf.int32)
@@ -174,9 +200,12 @@ def from_files(
     if on_error == 'raise':
       used, label, image = decoded(wanted)
     else:
-      i = tf.cast(wanted, tf.int64)
-      tries = min(_TRIES, reader.size) if on_error == 'next' else 1
-      found = tf.data.Dataset.range(i, i + tries).map(decoded).ignore_errors()
+      tries = tf.cast(wanted, tf.int64)[None]
+      if on_error == 'next':
+        number = tf.range(min(_TRIES, reader.size), dtype=tf.int64)
+        tries += number * tf.cast(steps[wanted], tf.int64)
+      found = tf.data.Dataset.from_tensor_slices(tries).map(decoded)
+      found = found.ignore_errors()
       if on_error == 'mark':
         found = found.concatenate(_nothing(reader.channels))
       used, label, image = found.take(1).get_single_element()
@@ -191,8 +220,8 @@ def from_stream(
 ) -> tf.data.Dataset:
   """Maps (id, epoch, encoded, label) to batches of `local` cropped images.
 
-  `on_error` is 'raise'; 'mark' (see `from_files`); or 'next': the next
-  readable row of the batch takes the place.
+  `on_error` is 'raise'; 'mark' (see `from_files`); or 'next': the readable
+  rows of the batch take the place, in turn.
   """
 
   def read(wanted, epoch, encoded, label):
@@ -244,14 +273,17 @@ def _nothing(channels: int) -> tf.data.Dataset:
 
 
 def _replace_in_batch(batch: dict) -> dict:
-  """Puts the next readable row, cyclically, in the place of unreadable ones."""
+  """Puts the readable rows, in turn, in the place of the unreadable ones."""
   readable = batch['id'] >= 0
   check = tf.debugging.Assert(tf.reduce_any(readable), ['nothing readable'])
   rows = tf.range(tf.size(readable))
-  turned = (rows[:, None] + rows[None, :]) % tf.size(rows)
   with tf.control_dependencies([check]):
-    offset = tf.argmax(tf.gather(readable, turned), 1, tf.int32)
-  source = (rows + offset) % tf.size(rows)
+    stand_ins = tf.boolean_mask(rows, readable)
+  # From the one after the first unreadable on, each in its turn.
+  turn = tf.cumsum(tf.cast(~readable, tf.int32)) - 1
+  turn += tf.argmin(tf.cast(readable, tf.int32), output_type=tf.int32)
+  turn = tf.gather(stand_ins, turn % tf.size(stand_ins))
+  source = tf.where(readable, rows, turn)
   wanted = batch['wanted']
   batch = tf.nest.map_structure(lambda x: tf.gather(x, source), batch)
   return batch | {'wanted': wanted}

@@ -1,0 +1,92 @@
+"""Images that cannot be read: what takes their place, and what is said."""
+
+import collections
+import types
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from contrastive_jax.data import pipeline, reading, sources
+from contrastive_jax.data.decode import tf
+
+_VIEWS = (pipeline.View(8, (0.2, 1.0), (3 / 4, 4 / 3)),)
+
+
+def _batches(split, count, *, batch_size=8, start_step=0):
+  batches = pipeline.TrainBatches(
+    split, _VIEWS, batch_size=batch_size, seed=0, start_step=start_step
+  )
+  taken = [next(batches) for _ in range(count)]
+  batches.close()
+  return taken, batches.unreadable
+
+
+def _folder(tmp_path, count, unreadable):
+  for i in range(count):
+    path = tmp_path / f'{i:03}.png'
+    PIL.Image.new('RGB', (8, 8), (i, i, i)).save(path)
+    if i in unreadable:
+      path.write_bytes(path.read_bytes()[:50])
+  return sources.load(f'folder:{tmp_path}').train
+
+
+@pytest.mark.parametrize('size', [2, 3, 7, 12, 64, 1000])
+def test_every_id_can_take_the_place_of_every_other(size):
+  steps = reading.strides(size)
+  assert steps.shape == (size,) and np.all(np.gcd(steps, size) == 1)
+  for wanted in range(0, size, max(1, size // 5)):
+    tried = reading.passed_over(size, wanted, (wanted - steps[wanted]) % size)
+    assert sorted(tried) == sorted(
+      set(range(size)) - {(wanted - steps[wanted]) % size}
+    )
+
+
+def test_a_run_of_unreadable_files_has_many_stand_ins(tmp_path):
+  bad = set(range(40, 72))
+  split = _folder(tmp_path, 128, bad)
+  taken, unreadable = _batches(split, 16)
+  assert set(unreadable) == bad
+  counts = collections.Counter(np.concatenate([b['id'] for b in taken]))
+  assert sum(counts.values()) == 128 and not bad & set(counts)
+  # 32 places among 96 images: three times the same is chance, eight is not.
+  assert max(counts.values()) <= 1 + 3
+  assert sum(n - 1 for n in counts.values()) == 32
+  for batch in taken:
+    np.testing.assert_array_equal(batch['views'][0][:, 0, 0, 0], batch['id'])
+
+
+def test_stand_ins_are_the_same_after_a_resume(tmp_path):
+  split = _folder(tmp_path, 32, {1, 2, 3, 4, 5, 20})
+  whole, _ = _batches(split, 6)
+  for step in (1, 3, 5):
+    (resumed,), _ = _batches(split, 1, start_step=step)
+    np.testing.assert_array_equal(resumed['id'], whole[step]['id'])
+    for a, b in zip(resumed['views'], whole[step]['views'], strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_a_single_readable_image_is_found(tmp_path):
+  split = _folder(tmp_path, 12, set(range(12)) - {5})
+  taken, unreadable = _batches(split, 1, batch_size=12)
+  assert set(taken[0]['id']) == {5}
+  assert set(unreadable) == set(range(12)) - {5}
+
+
+def test_rows_of_a_stream_take_turns():
+  good = tf.io.encode_png(np.zeros((8, 8, 3), np.uint8))
+  rows = [(i, 0, good if i % 2 else b'no image', 0) for i in range(8)]
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(rows),
+    output_signature=tuple(
+      tf.TensorSpec([], t) for t in (tf.int32, tf.int32, tf.string, tf.int32)
+    ),
+  )
+
+  reader = types.SimpleNamespace(channels=3)
+  crops = types.SimpleNamespace(one=lambda image, *_: (image[:1, :1],))
+  (batch,) = reading.from_stream(reader, dataset, crops, 8, 'next')
+  assert batch['id'].numpy()[1::2].tolist() == [1, 3, 5, 7]
+  assert collections.Counter(batch['id'].numpy()) == dict.fromkeys(
+    (1, 3, 5, 7), 2
+  )
