@@ -55,6 +55,8 @@ def main(argv: Sequence[str]) -> None:
       )
     # One device will do, whatever number the batch would divide by.
     job = build.build(config, step.make_mesh(jax.local_devices()[:1]))
+    for note in job.source.notes:
+      print(note)
     views = sheets.sheet(job)
     picture = sheets.draw(views, options.images)
     picture.savefig(output, format='png', dpi=120)

@@ -76,6 +76,9 @@ def evaluate(
   loaded = [
     sources.load(spec, channels=job.source.train.channels) for spec in transfer
   ]
+  for source in loaded:
+    for note in source.notes:
+      say(note)
   measured = [job.source, *loaded]
   on_own = [p for p in protocols if p not in frozen]
   # What was trained without labels is judged by what it is good for elsewhere.

@@ -11,12 +11,14 @@ from clu import metric_writers
 from jax.experimental import multihost_utils
 
 from contrastive_jax.config import Config, Error, flat
+from contrastive_jax.data import headers
 from contrastive_jax.training import build, progress, sizing
 from contrastive_jax.training.checkpoint import atomic_write
 
 # Config fields that may change when a run is continued: none of them changes
 # what is learned.
 _FREE_FIELDS = ('checkpoint', 'log', 'evaluation', 'mapping')
+_NAMED = 20  # unreadable images; the file has all
 
 
 def local_path(workdir: str | pathlib.Path) -> pathlib.Path:
@@ -66,8 +68,9 @@ def write_config(job: build.Job, workdir: pathlib.Path) -> None:
 
   Raises:
     ValueError: the folder holds another experiment, or is not shared by all
-      processes.
+      processes, or holds an unreadable.json that is damaged.
   """
+  _read_unreadable(workdir)  # at its end a run adds to it: not after hours
   path = workdir / 'config.json'
   config = json.loads(job.config.to_json())
   # The number of images is part of the experiment: ids and steps follow it.
@@ -108,29 +111,51 @@ def report_unreadable(
   Args:
     unreadable: this process's, by id.
     job: for the names.
-    workdir: where unreadable.json keeps the ids.
+    workdir: where unreadable.json keeps them: id -> path and reason.
 
   Returns:
     How many there are.
   """
-  path = workdir / 'unreadable.json'
-  ids = set(json.loads(path.read_text())) if path.exists() else set()
-  ids |= set(unreadable)
+  before = _read_unreadable(workdir)
+  ids = before.keys() | unreadable.keys()
   # The gather wants arrays of one length.
   count = multihost_utils.process_allgather(np.asarray(len(ids)))
   padded = np.full(np.max(count), -1)
   padded[: len(ids)] = sorted(ids)
   gathered = np.unique(multihost_utils.process_allgather(padded))
   found = [int(i) for i in gathered if i >= 0]
-  if found:
+  if found and jax.process_index() == 0:
     split = job.source.train
+    named = {
+      i: before.get(i)
+      or f'{split.describe(i)} ({headers.why_unreadable(split, i)})'
+      for i in found
+    }
     progress.say(
       f'{len(found)} of {split.size:,} images could not be read and were '
-      'skipped: ' + ', '.join(split.describe(i) for i in found)
+      'skipped: '
+      + ', '.join(list(named.values())[:_NAMED])
+      + (', ... (unreadable.json)' if len(found) > _NAMED else '')
     )
-    if jax.process_index() == 0:
-      atomic_write(path, json.dumps(found) + '\n')
+    path = workdir / 'unreadable.json'
+    atomic_write(path, json.dumps(named, indent=2) + '\n')
   return len(found)
+
+
+def _read_unreadable(workdir: pathlib.Path) -> dict[int, str]:
+  """Returns the unreadable images of earlier runs, by id; '' has no reason."""
+  path = workdir / 'unreadable.json'
+  if not path.exists():
+    return {}
+  try:
+    found = json.loads(path.read_text())
+    if isinstance(found, list):  # of an earlier version: ids alone
+      found = dict.fromkeys(found, '')
+    return {int(i): str(reason) for i, reason in found.items()}
+  except (OSError, ValueError, TypeError, AttributeError) as error:
+    raise Error(
+      f'{path} is damaged ({error}): remove it, it only names images'
+    ) from error
 
 
 class Records:

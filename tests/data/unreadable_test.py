@@ -1,6 +1,7 @@
 """Images that cannot be read: what takes their place, and what is said."""
 
 import collections
+import json
 import types
 
 import numpy as np
@@ -8,7 +9,9 @@ import PIL.Image
 import pytest
 
 from contrastive_jax.data import pipeline, reading, sources
+from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.decode import tf
+from contrastive_jax.training import workfolder
 
 _VIEWS = (pipeline.View(8, (0.2, 1.0), (3 / 4, 4 / 3)),)
 
@@ -25,6 +28,7 @@ def _batches(split, count, *, batch_size=8, start_step=0):
 def _folder(tmp_path, count, unreadable):
   for i in range(count):
     path = tmp_path / f'{i:03}.png'
+    path.parent.mkdir(exist_ok=True)
     PIL.Image.new('RGB', (8, 8), (i, i, i)).save(path)
     if i in unreadable:
       path.write_bytes(path.read_bytes()[:50])
@@ -90,3 +94,35 @@ def test_rows_of_a_stream_take_turns():
   assert collections.Counter(batch['id'].numpy()) == dict.fromkeys(
     (1, 3, 5, 7), 2
   )
+
+
+def _reported(tmp_path, unreadable, train):
+  source = split_lib.Source('these', train, None)
+  return workfolder.report_unreadable(
+    unreadable, types.SimpleNamespace(source=source), tmp_path
+  )
+
+
+def test_unreadable_json_says_which_and_why(tmp_path, capsys):
+  train = _folder(tmp_path / 'images', 40, {1, 4, 7})
+  (tmp_path / 'images' / '004.png').write_bytes(b'')
+  # Of an earlier version, and of a part of the run before it was continued.
+  (tmp_path / 'unreadable.json').write_text('[7]')
+  assert _reported(tmp_path, {4: 'x'}, train) == 2
+  assert _reported(tmp_path, {1: 'x'}, train) == 3
+  kept = json.loads((tmp_path / 'unreadable.json').read_text())
+  assert kept['4'] == f'{train.paths[4]} (empty)'
+  assert kept['7'] == f'{train.paths[7]} (damaged)'
+  said = capsys.readouterr().out
+  assert '3 of 40 images could not be read' in said and '(empty)' in said
+  assert _reported(tmp_path, {i: 'x' for i in range(30)}, train) == 30
+  assert capsys.readouterr().out.endswith(', ... (unreadable.json)\n')
+
+
+@pytest.mark.parametrize(
+  'text', ['{', '[1, "x"]', '7', 'null', '{"a": "b"}', '[[1]]', '\x00']
+)
+def test_a_damaged_unreadable_json_is_said_before_any_work(tmp_path, text):
+  (tmp_path / 'unreadable.json').write_text(text)
+  with pytest.raises(ValueError, match='unreadable.json is damaged .* remove'):
+    workfolder.write_config(types.SimpleNamespace(), tmp_path)

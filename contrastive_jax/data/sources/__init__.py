@@ -12,6 +12,7 @@ import pkgutil
 from typing import Any
 
 from contrastive_jax.config import Error
+from contrastive_jax.data import headers
 from contrastive_jax.data.split import Source
 
 
@@ -52,7 +53,10 @@ def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:
     )
   if bool(where) != (':' in module.SPEC):
     raise Error(f"unknown data source '{spec}'; it is {module.SPEC}")
-  return module.load(where, channels=channels, **options)
+  source = module.load(where, channels=channels, **options)
+  if source.modality == 'images':
+    source = source._replace(notes=(*source.notes, *headers.notes(source)))
+  return source
 
 
 def specs() -> list[str]:
