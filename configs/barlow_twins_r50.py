@@ -20,7 +20,7 @@ _OFFICIAL_GPUS = 16
 
 
 def get_config(source='tfds:imagenet2012'):
-  c = recipes.imagenet('barlow_twins', source, presets.BYOL)
+  c = recipes.imagenet('barlow_twins', source, presets.BARLOW_TWINS)
   c.batch_size, c.epochs = 2048, 1000
   c.optimizer.base_learning_rate = 0.2
   c.optimizer.bias_and_norm_rate = 0.0048 / 0.2 / _OFFICIAL_GPUS

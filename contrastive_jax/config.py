@@ -58,6 +58,7 @@ def base() -> Config:
       norm='global',  # batch norm over the global batch, or 'ghost:32'
       dtype='float32',  # of the computation; parameters are float32
       zero_init_last_scale=True,
+      kernel_init='fan_in',  # variance 1 / fan_in; or fan_out: 2 / fan_out
     )
   )
 
@@ -66,6 +67,7 @@ def base() -> Config:
       source='digits',  # digits, tfds:NAME, folder:PATH, idx:PATH
       image_size=224,  # pixels
       interpolation='bicubic',  # or bilinear
+      antialias=False,  # of what is made smaller: as PIL does, not TensorFlow
       mean=(),  # one a channel, of [0, 1] pixels; (): left as they are
       std=(),
       eval_crop=0.875,  # share of the shorter side that evaluation sees
@@ -80,10 +82,16 @@ def base() -> Config:
     dict(
       # In this order; a probability of 0 leaves one out.
       stages=('flip', 'jitter', 'grayscale', 'blur', 'solarize'),
-      crop_scale=(0.08, 1.0),  # share of the image's area
+      # How a random crop is drawn: torchvision's rule, or that of tensorflow
+      # (SimCLR) or byol. See `data/crops.py`, RULES.
+      crop_rule='tensorflow',
+      crop_scale=(0.1, 1.0),  # share of the image's area
       crop_ratio=(3 / 4, 4 / 3),  # width / height
       flip=0.5,  # probability
       jitter=0.8,  # probability
+      # What the three mean: torchvision's, or that of the official code of
+      # simclr or byol. See `data/photometric.py`, FORMS.
+      jitter_form='simclr',
       strength=1.0,  # multiplies the four below
       brightness=0.8,
       contrast=0.8,

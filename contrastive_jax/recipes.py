@@ -50,7 +50,7 @@ def imagenet(objective: str, source: str, augment: Mapping[str, Any]) -> Config:
   """
   c = start(objective, source)
   c.data.mean, c.data.std = presets.IMAGENET
-  c.augment.update(augment)
+  _set_views(c, augment)
   return c
 
 
@@ -73,7 +73,7 @@ def small(
   c.data.eval_crop = 1.0
   if source == 'tfds:cifar10':
     c.data.mean, c.data.std = cifar10
-  c.augment.update(augment)
+  _set_views(c, augment)
   c.encoder.name = 'resnet18'
   return c
 
@@ -100,6 +100,15 @@ def solo_learn(
   c.batch_size, c.epochs = 256, 1000
   c.optimizer.learning_rate_inside_momentum = False
   return c
+
+
+def _set_views(c: Config, augment: Mapping[str, Any]) -> None:
+  c.augment.update(augment)
+  # A recipe on torchvision resizes by PIL, which always averages, and starts
+  # from He's kernels.
+  if augment['crop_rule'] == 'torchvision':
+    c.data.antialias = True
+    c.encoder.kernel_init = 'fan_out'
 
 
 def for_digits(c: Config) -> None:

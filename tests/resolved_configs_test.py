@@ -8,8 +8,8 @@ import pytest
 
 from contrastive_jax.config import base, flat
 
-# Fields of every config and source that are not the defaults, as of the build
-# before objectives had defaults of their own; 'base' has the defaults.
+# Fields of every config and source that are not the defaults; 'base' has the
+# defaults. A recipe is changed on purpose, here and there.
 _BEFORE = json.loads(
   pathlib.Path(__file__).with_name('resolved_configs.json').read_text()
 )

@@ -156,7 +156,10 @@ def _jitter(image, unit, view, config):
   if not amounts:
     return image
   jittered = photometric.color_jitter(
-    image, tuple(amounts), **_jitter_draw(unit[1:7], amounts)
+    image,
+    tuple(amounts),
+    form=config.jitter_form,
+    **_jitter_draw(unit[1:7], amounts),
   )
   return jnp.where(unit[7] < config.jitter, jittered, image)
 

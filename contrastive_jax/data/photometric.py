@@ -1,8 +1,11 @@
 """Photometric operations on one image: float32 [H, W, C] in [0, 1].
 
-Nothing here is random (`augment.py` draws). The definitions are those of
-torchvision's ColorJitter, and of SimCLR and BYOL for the blur.
+Nothing here is random (`augment.py` draws). Color is adjusted as torchvision's
+ColorJitter does it, or as the official SimCLR and BYOL do (`FORMS`); the blur
+is that of the latter two.
 """
+
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +43,22 @@ def adjust_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
   return _blend(image, _black(image), factor)
 
 
+def shift_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
+  """Adds `factor` - 1.
+
+  Args:
+    image: [H, W, C] in [0, 1].
+    factor: scalar, 0 is black and 1 the image itself.
+
+  Returns:
+    [H, W, C] in [0, 1].
+
+  Reference: `tf.image.adjust_brightness`; BYOL's augmentations.py (its delta is
+    `factor` - 1), where SimCLR v2 and torchvision multiply.
+  """
+  return jnp.clip(image + (factor - 1), 0.0, 1.0)
+
+
 def adjust_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
   """Blends the image with its mean gray.
 
@@ -54,6 +73,26 @@ def adjust_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
   Reference: torchvision `adjust_contrast`.
   """
   return _blend(image, _mean_gray(image), factor)
+
+
+def adjust_channel_contrast(
+  image: jax.Array, factor: jax.Array | float
+) -> jax.Array:
+  """Blends each channel with its own mean.
+
+  Args:
+    image: [H, W, C] in [0, 1].
+    factor: scalar, 0 is the mean color and 1 the image itself.
+
+  Returns:
+    [H, W, C] in [0, 1].
+
+  Reference: `tf.image.adjust_contrast`, as SimCLR's data_util.py calls it;
+    BYOL's augmentations.py.
+  """
+  # One by one: a CPU does not vectorize a mean beside an axis of 3.
+  channels = [jnp.mean(image[..., i]) for i in range(image.shape[-1])]
+  return _blend(image, jnp.stack(channels), factor)
 
 
 def adjust_saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:
@@ -73,6 +112,36 @@ def adjust_saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:
   """
   _check_rgb(image, 'saturation')
   return _blend(image, _gray(image), factor)
+
+
+def adjust_hsv_saturation(
+  image: jax.Array, factor: jax.Array | float
+) -> jax.Array:
+  """Multiplies the saturation of HSV; hue and value stay.
+
+  Args:
+    image: [H, W, 3] in [0, 1].
+    factor: scalar, 0 is the value alone and 1 the image itself.
+
+  Returns:
+    [H, W, 3] in [0, 1].
+
+  Raises:
+    ValueError: the image does not have 3 channels.
+
+  Reference: `tf.image.adjust_saturation`, as SimCLR's data_util.py calls it;
+    BYOL's augmentations.py.
+  """
+  _check_rgb(image, 'saturation')
+  # Not a maximum over an axis of 3, which a CPU does not vectorize.
+  red, green, blue = (image[..., i : i + 1] for i in range(3))
+  value = jnp.maximum(jnp.maximum(red, green), blue)
+  chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
+  # The saturation is chroma / value, and 1 at most. To multiply it is to blend
+  # with the value, so HSV itself is not needed.
+  most = value / jnp.where(chroma > 0, chroma, 1.0)
+  factor = jnp.where(chroma > 0, jnp.minimum(factor, most), 1.0)
+  return _blend(image, value, factor)
 
 
 def adjust_hue(image: jax.Array, delta: jax.Array | float) -> jax.Array:
@@ -120,10 +189,32 @@ def adjust_hue(image: jax.Array, delta: jax.Array | float) -> jax.Array:
   return jnp.clip(value[..., None] - chroma[..., None] * (1 - share), 0.0, 1.0)
 
 
+# What brightness, contrast and saturation mean: in torchvision, and with it in
+# all codes on PyTorch; in google-research/simclr (its v2); in BYOL.
+FORMS: Mapping[str, Mapping[str, Callable]] = {
+  'torchvision': {
+    'brightness': adjust_brightness,
+    'contrast': adjust_contrast,
+    'saturation': adjust_saturation,
+  },
+  'simclr': {
+    'brightness': adjust_brightness,
+    'contrast': adjust_channel_contrast,
+    'saturation': adjust_hsv_saturation,
+  },
+  'byol': {
+    'brightness': shift_brightness,
+    'contrast': adjust_channel_contrast,
+    'saturation': adjust_hsv_saturation,
+  },
+}
+
+
 def color_jitter(
   image: jax.Array,
   names: tuple[str, ...],
   *,
+  form: str = 'torchvision',
   order: jax.Array,
   factors: jax.Array,
   hue_place: jax.Array | int = 0,
@@ -132,18 +223,18 @@ def color_jitter(
   """Applies the adjustments one after the other, in an order that is data.
 
   A choice of operation per example computes every branch for all of them. But
-  brightness, contrast and saturation are one cheap blend with another target,
-  and a factor of 1 is exactly the identity. So the hue, which is dear, is
-  computed once: blends that come after it have factor 1 before it, and the
-  other way round.
+  brightness, contrast and saturation are cheap, and a factor of 1 is exactly
+  the identity. So the hue, which is dear, is computed once: what comes after it
+  has factor 1 before it, and the other way round.
 
   Args:
     image: [H, W, C] in [0, 1].
-    names: the adjustments; some of 'brightness', 'contrast', 'saturation' (the
-      n blends), then perhaps 'hue'.
-    order: int32 [n], a permutation: which blend comes first, second, ...
-    factors: float32 [n], of the blends in that order.
-    hue_place: scalar int32 in [0, n], how many blends come before the hue.
+    names: the adjustments; some of 'brightness', 'contrast', 'saturation' (n
+      of them), then perhaps 'hue'.
+    form: of `FORMS`, what the n are.
+    order: int32 [n], a permutation: which comes first, second, ...
+    factors: float32 [n], in that order.
+    hue_place: scalar int32 in [0, n], how many come before the hue.
     hue_delta: scalar in turns.
 
   Returns:
@@ -152,20 +243,21 @@ def color_jitter(
   Raises:
     ValueError: saturation or hue of an image that does not have 3 channels.
 
-  Reference: torchvision `ColorJitter`, whose order is random too.
+  Reference: torchvision `ColorJitter`, SimCLR's and BYOL's color_jitter, whose
+    orders are random, and which clip after each adjustment.
   """
   for name in ('saturation', 'hue'):
     if name in names:
       _check_rgb(image, name)
-  blends = tuple(name for name in names if name != 'hue')
+  adjustments = [FORMS[form][name] for name in names if name != 'hue']
   if 'hue' not in names:
-    return _blend_in_order(image, blends, order, factors)
-  is_first = jnp.arange(len(blends), dtype=jnp.int32) < hue_place
+    return _in_order(image, adjustments, order, factors)
+  is_first = jnp.arange(len(adjustments), dtype=jnp.int32) < hue_place
   first = jnp.where(is_first, factors, 1.0)
   second = jnp.where(is_first, 1.0, factors)
-  image = _blend_in_order(image, blends, order, first)
+  image = _in_order(image, adjustments, order, first)
   image = adjust_hue(image, hue_delta)
-  return _blend_in_order(image, blends, order, second)
+  return _in_order(image, adjustments, order, second)
 
 
 def to_grayscale(image: jax.Array) -> jax.Array:
@@ -233,23 +325,17 @@ def solarize(image: jax.Array, threshold: float = 0.5) -> jax.Array:
   return jnp.where(image >= threshold, 1 - image, image)
 
 
-def _blend_in_order(image, blends: tuple[str, ...], order, factors):
-  targets = {
-    'brightness': _black,
-    'contrast': _mean_gray,
-    'saturation': _gray,
-  }
-
-  def blend(image, place):
+def _in_order(image, adjustments: list[Callable], order, factors):
+  def adjust(image, place):
     choice, factor = place
-    target = _black(image)
-    for index, name in enumerate(blends):
-      target = jnp.where(choice == index, targets[name](image), target)
-    return _blend(image, target, factor), None
+    adjusted = image
+    for index, function in enumerate(adjustments):
+      adjusted = jnp.where(choice == index, function(image, factor), adjusted)
+    return adjusted, None
 
-  # A scan, as XLA would fuse unrolled blends, and compute each one again for
+  # A scan, as XLA would fuse unrolled steps, and compute each one again for
   # every channel of the next: 3.5 times slower on a CPU.
-  return jax.lax.scan(blend, image, (order, factors))[0]
+  return jax.lax.scan(adjust, image, (order, factors))[0]
 
 
 def _blend(image, target, factor):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contrastive_jax.config import Error
-from contrastive_jax.data import decode, reading
+from contrastive_jax.data import crops, reading
 from contrastive_jax.data.decode import tf
 from contrastive_jax.data.split import Split
 
@@ -22,12 +22,13 @@ class View(NamedTuple):
   """One random resized crop to `size` x `size` pixels.
 
   `scale` is the range of the share of the image's area, `ratio` that of
-  width / height.
+  width / height, `rule` one of `crops.RULES`.
   """
 
   size: int
   scale: tuple[float, float]
   ratio: tuple[float, float]
+  rule: str = 'byol'
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -50,37 +51,41 @@ class _RandomCrops(NamedTuple):
   views: tuple[View, ...]
   seed: int
   interpolation: str
+  antialias: bool
 
   def one(self, image, example_id, epoch):
     return tuple(
-      decode.resize_one(
+      crops.resize_one(
         image,
-        decode.random_box(
-          decode.draws(self.seed, v, example_id, epoch),
+        crops.random_box(
+          crops.draws(self.seed, v, example_id, epoch),
           tf.shape(image)[:2],
           view.scale,
           view.ratio,
+          view.rule,
         ),
         view.size,
         self.interpolation,
+        self.antialias,
       )
       for v, view in enumerate(self.views)
     )
 
   def many(self, images, ids, epochs):
-    crops = []
+    made = []
     for v, view in enumerate(self.views):
       uniform = tf.map_fn(
-        lambda x, v=v: decode.draws(self.seed, v, *x),
+        lambda x, v=v: crops.draws(self.seed, v, *x),
         (ids, epochs),
         fn_output_signature=tf.float32,
       )
       shape = tf.shape(images)[1:3]
-      boxes = decode.random_box(uniform, shape, view.scale, view.ratio)
-      crops.append(
-        decode.resize_many(images, boxes, view.size, self.interpolation)
+      boxes = crops.random_box(
+        uniform, shape, view.scale, view.ratio, view.rule
       )
-    return tuple(crops)
+      how = (view.size, self.interpolation, self.antialias)
+      made.append(crops.resize_many(images, boxes, *how))
+    return tuple(made)
 
 
 class _CentralCrop(NamedTuple):
@@ -89,15 +94,18 @@ class _CentralCrop(NamedTuple):
   size: int
   share: float
   interpolation: str
+  antialias: bool
 
   def one(self, image, *_):
-    box = decode.central_box(tf.shape(image)[:2], self.size, self.share)
-    return decode.resize_one(image, box, self.size, self.interpolation)
+    box = crops.central_box(tf.shape(image)[:2], self.size, self.share)
+    how = (self.size, self.interpolation, self.antialias)
+    return crops.resize_one(image, box, *how)
 
   def many(self, images, ids, _):
-    box = decode.central_box(tf.shape(images)[1:3], self.size, self.share)
+    box = crops.central_box(tf.shape(images)[1:3], self.size, self.share)
     boxes = tf.repeat(box[None], tf.shape(ids)[0], axis=0)
-    return decode.resize_many(images, boxes, self.size, self.interpolation)
+    how = (self.size, self.interpolation, self.antialias)
+    return crops.resize_many(images, boxes, *how)
 
 
 class TrainBatches:
@@ -122,6 +130,7 @@ class TrainBatches:
     seed: int,
     start_step: int = 0,
     interpolation: str = 'bicubic',
+    antialias: bool = False,
     process_index: int = 0,
     process_count: int = 1,
     shuffle_buffer: int = 50_000,
@@ -134,7 +143,8 @@ class TrainBatches:
       batch_size: images a step, of all processes together.
       seed: of order and crops, >= 0.
       start_step: the first batch; those before it are not decoded.
-      interpolation: 'bicubic' or 'bilinear', without antialiasing.
+      interpolation: 'bicubic' or 'bilinear'.
+      antialias: whether what is made smaller is averaged, as PIL does it.
       process_index: this process gets the contiguous rows
         [process_index * b, (process_index + 1) * b) of the global batch.
       process_count: b = batch_size / process_count.
@@ -161,7 +171,7 @@ class TrainBatches:
       start_step,
       shuffle_buffer,
     )
-    self._crops = _RandomCrops(tuple(views), seed, interpolation)
+    self._crops = _RandomCrops(tuple(views), seed, interpolation, antialias)
     self._iterator = self._open()
 
   def _open(self) -> Iterator:
@@ -208,6 +218,7 @@ def eval_batches(
   crop: float,
   batch_size: int,
   interpolation: str = 'bicubic',
+  antialias: bool = False,
   process_index: int = 0,
   process_count: int = 1,
   limit: int | None = None,
@@ -223,7 +234,8 @@ def eval_batches(
     image_size: side of the result, pixels.
     crop: share of the shorter side, in (0, 1].
     batch_size: images a batch, of all processes together.
-    interpolation: 'bicubic' or 'bilinear', without antialiasing.
+    interpolation: 'bicubic' or 'bilinear'.
+    antialias: whether what is made smaller is averaged, as PIL does it.
     process_index: this process gets contiguous rows of the global batch.
     process_count: every process gets the same number of batches.
     limit: only the first so many examples.
@@ -243,12 +255,12 @@ def eval_batches(
   ids = np.arange(size, dtype=np.int32)
   ids = ids[ids % batch_size // local == process_index]
 
-  crops = _CentralCrop(image_size, crop, interpolation)
+  central = _CentralCrop(image_size, crop, interpolation, antialias)
 
   def build(step: int, careful: bool) -> Iterator:
     own = ids[step * local :]
     return iter(
-      reading.finish(split.reader.evaluate(own, size, local, crops, careful))
+      reading.finish(split.reader.evaluate(own, size, local, central, careful))
     )
 
   def batches():
@@ -289,8 +301,8 @@ def eval_batches(
 
 
 def _check(interpolation: str, batch_size: int, process_count: int) -> None:
-  if interpolation not in decode.INTERPOLATIONS:
-    known = ' or '.join(decode.INTERPOLATIONS)
+  if interpolation not in crops.INTERPOLATIONS:
+    known = ' or '.join(crops.INTERPOLATIONS)
     raise Error(f"interpolation must be {known}, not '{interpolation}'")
   if batch_size % process_count:
     raise Error(

@@ -1,12 +1,12 @@
 """The published augmentations: data for `c.augment.update(presets.NAME)`.
 
 Each sets every field of the config's `augment`, whatever stood there before.
-Interpolation, mean and standard deviation belong to the config's `data`.
+Interpolation, antialiasing, mean and standard deviation belong to the config's
+`data`.
 
-The amounts and the order are the official code's. How an operation is
-computed is `photometric.py`'s for all of them: brightness is multiplied (BYOL
-adds), and the blur's kernel ends at a twentieth of the side (PIL's, used by
-MoCo, SwAV, DINO and others, does not end there).
+The amounts, the order, the rule of the crops and the form of the jitter are the
+official code's. The blur is the same for all: its kernel ends at a twentieth
+of the side (PIL's, used by MoCo, SwAV, DINO and others, does not end there).
 """
 
 # As in torchvision's classification examples; one a channel.
@@ -26,14 +26,17 @@ CIFAR100 = (CIFAR100_MEAN, CIFAR100_STD)
 
 _FLIP_LAST = ('jitter', 'grayscale', 'blur', 'solarize', 'flip')
 
-# google-research/simclr; SimCLR (2002.05709) appendix A. The fields of local
-# crops are SwAV's, for those who turn them on.
+# google-research/simclr; SimCLR (2002.05709) appendix A. Its crops start at
+# 0.08, and what is below 0.1 is drawn again (min_object_covered). The fields of
+# local crops are SwAV's, for those who turn them on.
 SIMCLR = dict(
   stages=('flip', 'jitter', 'grayscale', 'blur', 'solarize'),
-  crop_scale=(0.08, 1.0),
+  crop_rule='tensorflow',
+  crop_scale=(0.1, 1.0),
   crop_ratio=(3 / 4, 4 / 3),
   flip=0.5,
   jitter=0.8,
+  jitter_form='simclr',
   strength=1.0,
   brightness=0.8,
   contrast=0.8,
@@ -53,8 +56,13 @@ SIMCLR = dict(
 # SimCLR appendix B.9: half the color strength, no blur.
 SIMCLR_CIFAR = SIMCLR | dict(strength=0.5, blur=(0.0, 0.0))
 
+# The same amounts by torchvision's operations: what PyTorch's codes start from.
+_TORCHVISION = SIMCLR | dict(
+  crop_rule='torchvision', crop_scale=(0.08, 1.0), jitter_form='torchvision'
+)
+
 # facebookresearch/moco without --aug-plus; the jitter is always on.
-MOCO_V1 = SIMCLR | dict(
+MOCO_V1 = _TORCHVISION | dict(
   stages=('grayscale', 'jitter', 'blur', 'solarize', 'flip'),
   crop_scale=(0.2, 1.0),
   jitter=1.0,
@@ -66,7 +74,7 @@ MOCO_V1 = SIMCLR | dict(
 )
 
 # facebookresearch/moco with --aug-plus; facebookresearch/simsiam.
-MOCO_V2 = SIMCLR | dict(
+MOCO_V2 = _TORCHVISION | dict(
   stages=_FLIP_LAST,
   crop_scale=(0.2, 1.0),
   brightness=0.4,
@@ -78,9 +86,11 @@ MOCO_V2 = SIMCLR | dict(
 # SimSiam (2011.10566) appendix D: no blur.
 SIMSIAM_CIFAR = MOCO_V2 | dict(blur=(0.0, 0.0))
 
-# google-deepmind/deepmind-research byol; BYOL (2006.07733) appendix B. Barlow
-# Twins' is the same (facebookresearch/barlowtwins).
+# google-deepmind/deepmind-research byol; BYOL (2006.07733) appendix B.
 BYOL = SIMCLR | dict(
+  crop_rule='byol',
+  crop_scale=(0.08, 1.0),
+  jitter_form='byol',
   brightness=0.4,
   contrast=0.4,
   saturation=0.2,
@@ -89,27 +99,30 @@ BYOL = SIMCLR | dict(
   solarize=(0.0, 0.2),
 )
 
+# The same amounts by torchvision's operations (facebookresearch/barlowtwins).
+BARLOW_TWINS = BYOL | dict(crop_rule='torchvision', jitter_form='torchvision')
+
 # facebookresearch/moco-v3 with --crop-min .2, as for its ResNet-50.
-MOCO_V3 = BYOL | dict(stages=_FLIP_LAST, crop_scale=(0.2, 1.0))
+MOCO_V3 = BARLOW_TWINS | dict(stages=_FLIP_LAST, crop_scale=(0.2, 1.0))
 
 # facebookresearch/vicreg. The paper says that it makes BYOL's pair symmetric;
 # the code does not, as that works slightly better (issue 3 there).
-VICREG = BYOL
+VICREG = BARLOW_TWINS
 
 # facebookresearch/swav, 2 x 224 + 6 x 96 pixels; and its script without local
 # crops. SwAV (2006.09882) blurs and jitters as SimCLR does.
-SWAV = SIMCLR | dict(crop_scale=(0.14, 1.0), local_crops=6)
-SWAV_2_CROPS = SIMCLR
+SWAV = _TORCHVISION | dict(crop_scale=(0.14, 1.0), local_crops=6)
+SWAV_2_CROPS = _TORCHVISION
 
 # facebookresearch/dino, 2 x 224 + 8 x 96 pixels: its defaults, and the command
 # for ResNet-50 in its README. Without local crops it, too, advises (0.14, 1).
-DINO = BYOL | dict(
+DINO = BARLOW_TWINS | dict(
   crop_scale=(0.4, 1.0), local_crops=8, local_scale=(0.05, 0.4)
 )
 DINO_RN50 = DINO | dict(crop_scale=(0.14, 1.0), local_scale=(0.05, 0.14))
 
 # HobbitLong/SupContrast, for CIFAR.
-SUPCON = SIMCLR | dict(
+SUPCON = _TORCHVISION | dict(
   crop_scale=(0.2, 1.0),
   brightness=0.4,
   contrast=0.4,
@@ -127,13 +140,13 @@ INSTANCE = MOCO_V1 | dict(blur=(0.0,), solarize=(0.0,))
 INSTANCE_CIFAR = INSTANCE | dict(flip=0.0)
 
 # The crop and flip of supervised training, as of linear probes: one view.
-SUPERVISED = SIMCLR | dict(
+SUPERVISED = _TORCHVISION | dict(
   jitter=0.0, grayscale=0.0, blur=(0.0,), solarize=(0.0,)
 )
 
 # vturrisi/solo-learn, scripts/pretrain/cifar: augmentations/symmetric.yaml,
 # symmetric_weak.yaml, asymmetric.yaml, and vicreg.yaml's own.
-SOLO_SYMMETRIC = SIMCLR | dict(stages=_FLIP_LAST)
+SOLO_SYMMETRIC = _TORCHVISION | dict(stages=_FLIP_LAST)
 SOLO_SYMMETRIC_WEAK = MOCO_V2 | dict(crop_scale=(0.08, 1.0))
-SOLO_ASYMMETRIC = BYOL | dict(stages=_FLIP_LAST, blur=(0.0, 0.0))
+SOLO_ASYMMETRIC = BARLOW_TWINS | dict(stages=_FLIP_LAST, blur=(0.0, 0.0))
 SOLO_VICREG = SOLO_ASYMMETRIC | dict(crop_scale=(0.2, 1.0), solarize=(0.1, 0.1))

@@ -11,6 +11,11 @@ from contrastive_jax.config import Error
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import normalization
 
+# PyTorch's default of a linear layer, U(-1, 1) / sqrt(inputs), a third of the
+# usual variance. SGD notices: the norm behind a matrix makes its scale a factor
+# of the learning rate; and without one it sets what the embeddings start from.
+torch_init = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
 
 @jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
@@ -46,7 +51,8 @@ class MLP(nn.Module):
   """Linear layers with batch norm, and a ReLU or such after each but the last.
 
   A norm is 'none', 'plain' (no parameters), 'scale' (no offset) or 'affine'.
-  The heads of the papers (hidden norm, output norm; hidden bias, output bias):
+  The heads of the papers (hidden norm, output norm; hidden bias, output bias),
+  whose first kernels are PyTorch's where the official code is:
 
     SimCLR                 affine, scale;   -, -   kernel N(0, 0.01)
     MoCo v2, SupCon        none, none;   bias, bias

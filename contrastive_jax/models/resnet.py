@@ -23,11 +23,15 @@ _SIZES = {
 }
 ENCODERS = tuple(_SIZES)
 
-# What the official SimCLR code takes (tf2/resnet.py, VarianceScaling's
-# defaults): a truncated normal of variance 1 / fan_in, not He's 2 / fan_out,
-# from which the codes on torchvision start. One for all objectives is our
-# choice; before a norm it only scales the first updates.
-_KERNEL_INIT = nn.initializers.lecun_normal()
+# Of the kernels. 'fan_in': a truncated normal of variance 1 / fan_in, as in
+# the official SimCLR (tf2/resnet.py, VarianceScaling's defaults) and BYOL
+# (Haiku's default). 'fan_out': He's 2 / fan_out, as in torchvision (resnet.py),
+# lemniscate and SupContrast. Before a norm the scale of a kernel divides the
+# learning rate of SGD by its square; LARS takes no notice.
+_INITS = {
+  'fan_in': nn.initializers.lecun_normal(),
+  'fan_out': nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+}
 
 
 class _Conv(nn.Module):
@@ -37,11 +41,12 @@ class _Conv(nn.Module):
   size: int
   stride: int
   dtype: jnp.dtype
+  kernel_init: str = 'fan_in'
 
   @nn.compact
   def __call__(self, x):
     shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', _KERNEL_INIT, shape, jnp.float32)
+    kernel = self.param('kernel', _INITS[self.kernel_init], shape, jnp.float32)
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     if self.size == 1:
       # XLA:CPU takes 1.5 to 3 times as long for it as a convolution; a product
@@ -67,6 +72,7 @@ class _Block(nn.Module):
   norm_group: int | None
   dtype: jnp.dtype
   zero_init_last_scale: bool
+  kernel_init: str = 'fan_in'
 
   @nn.compact
   def __call__(self, x, **mode):
@@ -81,7 +87,9 @@ class _Block(nn.Module):
       ]
     y = x
     for i, (size, stride, features) in enumerate(layers, start=1):
-      y = _Conv(features, size, stride, self.dtype, name=f'conv{i}')(y)
+      y = _Conv(
+        features, size, stride, self.dtype, self.kernel_init, name=f'conv{i}'
+      )(y)
       last = i == len(layers)
       zero = last and self.zero_init_last_scale
       y = normalization.BatchNorm(
@@ -93,7 +101,12 @@ class _Block(nn.Module):
         y = nn.relu(y)
     if x.shape != y.shape:
       conv = _Conv(
-        y.shape[-1], 1, self.stride, self.dtype, name='shortcut_conv'
+        y.shape[-1],
+        1,
+        self.stride,
+        self.dtype,
+        self.kernel_init,
+        name='shortcut_conv',
       )
       norm = normalization.BatchNorm(
         group=self.norm_group, name='shortcut_norm'
@@ -117,6 +130,7 @@ class ResNet(nn.Module):
     dtype: Of the computation; parameters and features are float32.
     zero_init_last_scale: Whether each block begins as its shortcut (Goyal et
       al. 2017, 1706.02677, section 5.1).
+    kernel_init: 'fan_in' or 'fan_out', see `_INITS`.
   """
 
   stage_sizes: Sequence[int]
@@ -126,6 +140,7 @@ class ResNet(nn.Module):
   norm_group: int | None = None
   dtype: jnp.dtype = jnp.float32
   zero_init_last_scale: bool = True
+  kernel_init: str = 'fan_in'
 
   @property
   def features(self) -> int:
@@ -158,7 +173,9 @@ class ResNet(nn.Module):
     """
     mode: Any = dict(train=train, axis_name=axis_name, views=views)
     size, stride = (7, 2) if self.stem == 'imagenet' else (3, 1)
-    x = _Conv(self.width, size, stride, self.dtype, name='stem_conv')(images)
+    x = _Conv(
+      self.width, size, stride, self.dtype, self.kernel_init, name='stem_conv'
+    )(images)
     x = normalization.BatchNorm(group=self.norm_group, name='stem_norm')(
       x, **mode
     )
@@ -175,6 +192,7 @@ class ResNet(nn.Module):
           norm_group=self.norm_group,
           dtype=self.dtype,
           zero_init_last_scale=self.zero_init_last_scale,
+          kernel_init=self.kernel_init,
           name=f'stage{stage + 1}_block{i + 1}',
         )(x, **mode)
     return x.astype(jnp.float32).mean((1, 2))
@@ -221,6 +239,11 @@ def make(config: Any, run: Any) -> Encoder:
     raise Error(
       f"encoder.dtype '{config.dtype}' is unknown: float32, bfloat16."
     )
+  if config.kernel_init not in _INITS:
+    raise Error(
+      f"encoder.kernel_init '{config.kernel_init}' is unknown: "
+      + ', '.join(_INITS)
+    )
   if config.width < 1:
     raise Error(f'encoder.width is {config.width}: it must be at least 1.')
   stem = stem_for(config, image_size)
@@ -232,6 +255,7 @@ def make(config: Any, run: Any) -> Encoder:
     norm_group=normalization.parse_norm(config.norm),
     dtype=jnp.dtype(config.dtype),
     zero_init_last_scale=config.zero_init_last_scale,
+    kernel_init=config.kernel_init,
   )
   return Encoder(
     module,

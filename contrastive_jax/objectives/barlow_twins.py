@@ -62,6 +62,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     sizes=[c.projector_hidden_size] * (c.projector_layers - 1)
     + [c.projector_output_size],
     norm_group=encoder.norm_group,
+    kernel_init=heads.torch_init,
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}

@@ -90,7 +90,10 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     'last_layer': heads.Prototypes(
       c.num_prototypes,
       learned_scale=not c.norm_last_layer,
-      vectors_init=_torch_linear_init,
+      # heads.torch_init, of rows: their lengths come to about 0.58.
+      vectors_init=jax.nn.initializers.variance_scaling(
+        1 / 3, 'fan_in', 'uniform', in_axis=1, out_axis=0
+      ),
     ),
   }
 
@@ -187,9 +190,3 @@ def teacher_temperature(c: Fields, epoch: jax.Array) -> jax.Array:
   last = c.teacher_temperature_epochs - 1
   progress = jnp.clip(epoch / max(last, 1), 0.0, 1.0) if last >= 0 else 1.0
   return jnp.float32(start + (end - start) * progress)
-
-
-def _torch_linear_init(rng, shape, dtype=jnp.float32):
-  """PyTorch's for a matrix [out, in]: their lengths come to about 0.58."""
-  bound = 1 / math.sqrt(shape[-1])
-  return jax.random.uniform(rng, shape, dtype, -bound, bound)

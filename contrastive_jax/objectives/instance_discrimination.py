@@ -62,7 +62,10 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   check_views('instance discrimination', run, 1)
   size, dimensions = run.num_examples, c.projector_output_size
   projector = heads.MLP(
-    sizes=[dimensions], output_bias=True, dtype=encoder.dtype
+    sizes=[dimensions],
+    output_bias=True,
+    kernel_init=heads.torch_init,
+    dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}
 

@@ -53,7 +53,11 @@ CAUSES = {
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns MoCo v3 as `config.objective` has it."""
   check_views('MoCo v3', run, 2)
-  head: Any = dict(norm_group=encoder.norm_group, dtype=encoder.dtype)
+  head: Any = dict(
+    norm_group=encoder.norm_group,
+    kernel_init=heads.torch_init,
+    dtype=encoder.dtype,
+  )
   projector = heads.MLP(
     sizes=[c.projector_hidden_size, c.projector_output_size],
     output_norm='plain',

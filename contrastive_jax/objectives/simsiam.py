@@ -47,10 +47,6 @@ CAUSES = {
   ),
 }
 
-# PyTorch's default, U(-1, 1) / sqrt(inputs). SGD notices: the norms behind the
-# matrices make their scale a factor of the learning rate.
-_KERNEL_INIT = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
-
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns SimSiam as `config.objective` has it.
@@ -60,7 +56,9 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """
   check_views('SimSiam', run, 2)
   head: Any = dict(
-    norm_group=encoder.norm_group, kernel_init=_KERNEL_INIT, dtype=encoder.dtype
+    norm_group=encoder.norm_group,
+    kernel_init=heads.torch_init,
+    dtype=encoder.dtype,
   )
   projector = heads.MLP(
     sizes=[c.projector_hidden_size] * (c.projector_layers - 1)

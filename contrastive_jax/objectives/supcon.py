@@ -65,6 +65,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     hidden_norm='none',
     hidden_bias=True,
     output_bias=True,
+    kernel_init=heads.torch_init,
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}

@@ -72,6 +72,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     sizes=[c.projector_hidden_size, c.projector_output_size],
     output_bias=True,
     norm_group=encoder.norm_group,
+    kernel_init=heads.torch_init,
     dtype=encoder.dtype,
   )
   prototypes = heads.Prototypes(c.num_prototypes, gradient_through_norm=False)

@@ -6,7 +6,6 @@ Official code: facebookresearch/vicreg.
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from contrastive_jax import keys
@@ -50,10 +49,6 @@ CAUSES = {
   ),
 }
 
-# PyTorch's default, U(-1, 1) / sqrt(inputs): no norm follows the last matrix,
-# so that it sets the standard deviations that the run begins with.
-_KERNEL_INIT = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
-
 
 def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns VICReg as `config.objective` has it.
@@ -70,7 +65,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     sizes=[c.projector_hidden_size] * (c.projector_layers - 1)
     + [c.projector_output_size],
     norm_group=encoder.norm_group,
-    kernel_init=_KERNEL_INIT,
+    kernel_init=heads.torch_init,
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}

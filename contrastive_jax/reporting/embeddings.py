@@ -177,6 +177,7 @@ def _pictures(job: build.Job, split: Split) -> np.ndarray:
     crop=data.eval_crop,
     batch_size=256,
     interpolation=data.interpolation,
+    antialias=data.antialias,
     limit=_IMAGES,
   )
   return np.concatenate([batch['input'][batch['mask']] for batch in batches])

@@ -12,7 +12,13 @@ from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import keys, objectives, schedules
 from contrastive_jax.config import Config, Error, base, check_keys
-from contrastive_jax.data import modalities, pipeline, sources
+from contrastive_jax.data import (
+  crops,
+  modalities,
+  photometric,
+  pipeline,
+  sources,
+)
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.modalities import Modality
 from contrastive_jax.diagnostics import health
@@ -262,6 +268,15 @@ def _check_ranges(config: Config) -> None:
 
 
 def _check_augment(c: Config) -> None:
+  for field, known in (
+    ('crop_rule', crops.RULES),
+    ('jitter_form', tuple(photometric.FORMS)),
+  ):
+    if c[field] not in known:
+      raise Error(
+        f'augment.{field} is {c[field]!r}: it must be one of '
+        + ', '.join(known)
+      )
   if len(c.blur) != len(c.solarize):
     raise Error(
       f'augment.blur is for {len(c.blur)} views, augment.solarize for '

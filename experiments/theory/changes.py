@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from scipy import ndimage
 
 from contrastive_jax.config import Config
-from contrastive_jax.data import augment, decode
+from contrastive_jax.data import augment, crops
 
 # Images that are changed at once.
 _PART = 256
@@ -109,7 +109,7 @@ def resized(
   """Returns boxes [n, 4] of images (top, left, height, width) at one size."""
   return np.concatenate(
     [
-      decode.resize_many(
+      crops.resize_many(
         images[i : i + _PART], boxes[i : i + _PART], size, interpolation
       ).numpy()
       for i in range(0, len(images), _PART)
@@ -154,7 +154,8 @@ def _augmented(images, config, seed):
 def _cropped(images, config):
   c, side = config.augment, images.shape[1]
   rng = np.random.default_rng(config.seed)
-  uniform = rng.random((len(images), 4), np.float32)
+  uniform = rng.random((len(images), 22), np.float32)
   scale, ratio = tuple(c.crop_scale), tuple(c.crop_ratio)
-  boxes = decode.random_box(uniform, (side, side), scale, ratio).numpy()
+  shape = (side, side)
+  boxes = crops.random_box(uniform, shape, scale, ratio, c.crop_rule).numpy()
   return resized(images, boxes, side, config.data.interpolation)

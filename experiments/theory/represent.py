@@ -78,6 +78,7 @@ def sample(job: build.Job, split: Split, limit: int) -> np.ndarray:
     crop=data.eval_crop,
     batch_size=job.config.evaluation.batch_size,
     interpolation=data.interpolation,
+    antialias=data.antialias,
   )
   return np.concatenate([batch['input'][batch['mask']] for batch in batches])
 

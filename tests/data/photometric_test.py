@@ -13,6 +13,7 @@ from skimage import data as photographs
 from sklearn.datasets import load_sample_images
 
 from contrastive_jax.data import photometric
+from contrastive_jax.data.decode import tf
 
 # PIL rounds to uint8 once or twice on the way.
 ONE_LEVEL = 1.01 / 255
@@ -87,6 +88,43 @@ def test_hue_is_that_of_colorsys(delta):
     np.testing.assert_allclose(result[chosen], expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize('factor', [*FACTORS, 3.0])
+def test_the_forms_of_simclr_and_byol_are_tensorflows(factor):
+  """The official codes call, or say that they follow, tf.image."""
+  simclr, byol = photometric.FORMS['simclr'], photometric.FORMS['byol']
+  assert {n: f for n, f in simclr.items() if n != 'brightness'} == {
+    n: f for n, f in byol.items() if n != 'brightness'
+  }
+  for photo in map(_unit, PHOTOS):
+    for function, expected in (
+      (simclr['brightness'], photo * np.float32(factor)),
+      (byol['brightness'], tf.image.adjust_brightness(photo, factor - 1)),
+      (simclr['contrast'], tf.image.adjust_contrast(photo, factor)),
+      (simclr['saturation'], tf.image.adjust_saturation(photo, factor)),
+    ):
+      expected = np.clip(expected, 0, 1)  # as both codes do after each
+      assert _max_error(jax.jit(function)(photo, factor), expected) <= 5e-6
+
+
+def test_the_forms_differ():
+  photo = _unit(PHOTOS[0])
+  for name, factor in (('contrast', 0.2), ('saturation', 1.8)):
+    ours, theirs = (
+      photometric.FORMS[form][name](photo, factor)
+      for form in ('torchvision', 'simclr')
+    )
+    assert np.abs(ours - theirs).mean() > 0.02
+
+
+def test_gray_has_a_contrast_in_each_form_and_no_saturation():
+  gray = _unit(PHOTOS[0])[..., :1]
+  for form in photometric.FORMS.values():
+    mean = np.full_like(gray, gray.mean())
+    assert _max_error(form['contrast'](gray, 0.0), mean) <= 1e-6
+    with pytest.raises(ValueError, match='saturation needs'):
+      form['saturation'](gray, 0.5)
+
+
 def test_grayscale_is_that_of_pil():
   for photo in PHOTOS:
     gray = _unit(Image.fromarray(photo).convert('L'))
@@ -133,6 +171,7 @@ def test_blur_is_near_that_of_pil_inside():
   assert _max_error(result[inside], expected[inside]) <= 4 / 255
 
 
+@pytest.mark.parametrize('form', photometric.FORMS)
 @pytest.mark.parametrize(
   'names',
   [
@@ -143,20 +182,22 @@ def test_blur_is_near_that_of_pil_inside():
     ('hue',),
   ],
 )
-def test_jitter_is_its_adjustments_in_each_order(names):
+def test_jitter_is_its_adjustments_in_each_order(names, form):
   amounts = {'brightness': 1.7, 'contrast': 1.6, 'saturation': 1.8, 'hue': 0.15}
-  adjust = {
-    name: jax.jit(getattr(photometric, f'adjust_{name}')) for name in names
-  }
+  adjust = {**photometric.FORMS[form], 'hue': photometric.adjust_hue}
+  adjust = {name: jax.jit(adjust[name]) for name in names}
   photo = _unit(PHOTOS[0])
   blends = [name for name in names if name != 'hue']
-  jitter = jax.jit(photometric.color_jitter, static_argnums=1)
+  jitter = jax.jit(
+    photometric.color_jitter, static_argnums=1, static_argnames='form'
+  )
   results = []
   for permutation in itertools.permutations(names):
     in_order = [name for name in permutation if name != 'hue']
     result = jitter(
       photo,
       names,
+      form=form,
       order=np.array([blends.index(name) for name in in_order], np.int32),
       factors=np.array([amounts[name] for name in in_order], np.float32),
       hue_place=permutation.index('hue') if 'hue' in names else 0,
@@ -167,8 +208,9 @@ def test_jitter_is_its_adjustments_in_each_order(names):
       expected = adjust[name](expected, amounts[name])
     np.testing.assert_allclose(result, expected, rtol=0, atol=3e-6)
     results.append(np.asarray(result))
-  # The orders can be told apart, or the comparison would say nothing.
-  if len(names) == 4:
+  # The orders can be told apart, or the comparison would say nothing. (Hue and
+  # the saturation of HSV do not meet.)
+  if len(names) == 4 and form == 'torchvision':
     gaps = [np.abs(a - b).max() for a, b in itertools.combinations(results, 2)]
     assert min(gaps) > 1e-3
 

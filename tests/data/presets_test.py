@@ -132,10 +132,11 @@ def test_crops_of_two_sizes_hang_on_seed_epoch_id_and_view_only():
 def test_view_specs_are_global_views_then_local_crops():
   ratio = (3 / 4, 4 / 3)
   scale = tiny.config().augment.crop_scale
+  rule = 'tensorflow'
   assert images.view_specs(_multi_crop()) == [
-    pipeline.View(8, scale, ratio),
-    pipeline.View(8, scale, ratio),
-    *[pipeline.View(4, (0.2, 0.4), ratio)] * 3,
+    pipeline.View(8, scale, ratio, rule),
+    pipeline.View(8, scale, ratio, rule),
+    *[pipeline.View(4, (0.2, 0.4), ratio, rule)] * 3,
   ]
   assert len(build.example_batch(build.build(_multi_crop()))['views']) == 5
 

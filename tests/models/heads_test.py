@@ -109,6 +109,13 @@ def test_layers_stops_early():
   )
 
 
+def test_torch_init_is_that_of_a_linear_layer_of_torch():
+  """Of torch.nn.Linear: kaiming_uniform_(a=sqrt(5)), bounds 1/sqrt(fan_in)."""
+  kernel = heads.torch_init(jax.random.key(0), (256, 500))
+  assert 0.99 / 16 < float(jnp.abs(kernel).max()) <= 1 / 16
+  np.testing.assert_allclose(kernel.std(), 1 / 16 / math.sqrt(3), rtol=0.01)
+
+
 def test_kernel_init_and_dtype():
   head = heads.MLP(
     (400, 300),

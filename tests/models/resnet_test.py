@@ -1,4 +1,5 @@
 import functools
+import math
 import re
 
 import flax.linen as nn
@@ -280,3 +281,51 @@ def test_unknown_fields_are_refused(fields, message):
   with pytest.raises(ValueError, match=message) as error:
     tiny.make_encoder(encoder_config(**fields), 224)
   assert '_tiny' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('init', 'scale'),
+  # Variances: 1 / fan_in, of the official SimCLR; 2 / fan_out, of torchvision.
+  [
+    ('fan_in', lambda k, i, o: 1 / (k * i)),
+    ('fan_out', lambda k, i, o: 2 / (k * o)),
+  ],
+)
+def test_kernels_start_as_configured(init, scale):
+  encoder = tiny.make_encoder(
+    encoder_config(name='resnet50', kernel_init=init), 224
+  )
+  variables = jax.jit(functools.partial(encoder.init, train=False))(
+    jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)
+  )
+  kernels = {
+    jax.tree_util.keystr(path): x
+    for path, x in jax.tree_util.tree_leaves_with_path(variables['params'])
+    if x.ndim == 4
+  }
+  assert len(kernels) == 53
+  for name, kernel in kernels.items():
+    height, width, inputs, outputs = kernel.shape
+    expected = math.sqrt(scale(height * width, inputs, outputs))
+    error = abs(float(jnp.std(kernel)) / expected - 1)
+    assert error < 5 / math.sqrt(kernel.size), name
+
+
+def test_fan_out_is_torchvisions():
+  """Deviations of torchvision 0.29.1's resnet50(), seed 0."""
+  encoder = tiny.make_encoder(
+    encoder_config(name='resnet50', kernel_init='fan_out'), 224
+  )
+  params = jax.jit(functools.partial(encoder.init, train=False))(
+    jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)
+  )['params']
+  block = params['stage1_block1']
+  for kernel, theirs in (
+    (params['stem_conv'], 0.02507),
+    (block['conv1'], 0.1758),
+    (block['conv2'], 0.05832),
+    (block['conv3'], 0.08891),
+    (block['shortcut_conv'], 0.08862),
+    (params['stage4_block3']['conv3'], 0.03125),
+  ):
+    np.testing.assert_allclose(jnp.std(kernel['kernel']), theirs, rtol=0.03)

@@ -44,6 +44,7 @@ def make(config: Config, split: Split) -> Modality:
       image_size=size,
       crop=data.eval_crop,
       interpolation=data.interpolation,
+      antialias=data.antialias,
       **options,
     )
 
@@ -61,6 +62,7 @@ def make(config: Config, split: Split) -> Modality:
       pipeline.TrainBatches,
       views=specs,
       interpolation=data.interpolation,
+      antialias=data.antialias,
       shuffle_buffer=data.shuffle_buffer,
     ),
     views=lambda batch: tuple(
@@ -90,10 +92,13 @@ def view_specs(config: Config) -> list[pipeline.View]:
   augment = config.augment
   ratio = tuple(augment.crop_ratio)
   global_view = pipeline.View(
-    config.data.image_size, tuple(augment.crop_scale), ratio
+    config.data.image_size,
+    tuple(augment.crop_scale),
+    ratio,
+    augment.crop_rule,
   )
-  local_crop = pipeline.View(
-    augment.local_size, tuple(augment.local_scale), ratio
+  local_crop = global_view._replace(
+    size=augment.local_size, scale=tuple(augment.local_scale)
   )
   return [global_view] * len(augment.blur) + [local_crop] * augment.local_crops
 
@@ -176,7 +181,7 @@ def _caption(config: Config, channels: int) -> tuple[str, ...]:
   )
   descriptions = {
     'flip': _percent(c.flip),
-    'jitter': f'{_percent(c.jitter)} ({jitter})',
+    'jitter': f'{_percent(c.jitter)} ({jitter}; as in {c.jitter_form})',
     'grayscale': _percent(c.grayscale),
     'blur': f'{_percent(c.blur)} (sigma {_range(c.blur_sigma)} pixels)',
     'solarize': _percent(c.solarize),
@@ -184,7 +189,7 @@ def _caption(config: Config, channels: int) -> tuple[str, ...]:
   lines = [
     f'views of {config.data.image_size} pixels: crops of '
     f'{_range(c.crop_scale)} of the area, width / height '
-    f'{_range(c.crop_ratio)}',
+    f'{_range(c.crop_ratio)}, by the rule of {c.crop_rule}',
     'then, with probability: '
     + ', '.join(
       f'{name} {descriptions[name]}'
