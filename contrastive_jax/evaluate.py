@@ -36,8 +36,16 @@ def _define_flags() -> None:
   )
   flags.DEFINE_list('transfer', [], 'Other data sources.')
   flags.DEFINE_bool('baselines', False, 'Pixels and the untrained encoder too.')
-  flags.DEFINE_integer('step', None, "A checkpoint's; default: the newest.")
-  flags.DEFINE_integer('seed', None, 'Of splits and subsets; default: the run.')
+  flags.DEFINE_integer(
+    'step', None, "A checkpoint's; default: the newest.", lower_bound=0
+  )
+  flags.DEFINE_integer(
+    'seed',
+    None,
+    'Of splits and subsets; default: the run.',
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+  )
 
 
 def main(argv: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from contrastive_jax.config import Config, Error, MissingError
+from contrastive_jax.config import Config, Error, MissingError, base
 from contrastive_jax.data.split import Source, Split
 from contrastive_jax.evaluation import features
 from contrastive_jax.training import build, step
@@ -149,7 +149,7 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(fields)
   except (ValueError, AttributeError, KeyError) as error:
     raise Error(f'{path} is damaged ({error})') from error
-  _fill(config, build.base())
+  _fill(config, base())
   return config
 
 

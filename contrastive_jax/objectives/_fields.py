@@ -2,13 +2,15 @@
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from contrastive_jax.config import Error
 
 T = TypeVar('T')
+
+# What arrays hold: int32 and float32.
+_LARGEST = {int: 2**31 - 1, float: 3.4e38}
 
 
 def field(
@@ -58,20 +60,33 @@ def read(cls: type[T], given: Mapping[str, Any], prefix: str) -> T:
     raise Error(f'unknown config key {prefix}{name}; {hint}')
   values = {}
   for name, value in given.items():
-    _check(prefix + name, value, fields[name])
-    is_float = isinstance(fields[name].default, float)
-    values[name] = float(value) if is_float else value
+    kind = type(fields[name].default)
+    check(prefix + name, value, kind, fields[name].metadata)
+    values[name] = kind(value)
   return cls(**values)
 
 
-def _check(name: str, value: Any, f: dataclasses.Field) -> None:
-  kind = type(f.default)
+def check(
+  name: str, value: Any, kind: type, ends: Mapping[str, Any], what: str = ''
+) -> None:
+  """Refuses a value of another type or out of its range.
+
+  Args:
+    name: of the field.
+    value: of the field, or one of its entries.
+    kind: its type: int, float, bool or str.
+    ends: as `field` has them.
+    what: of the sentence's begin; '': 'NAME is VALUE'.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  what = what or f'{name} is {_shown(value)}'
   accepted = (int, float) if kind is float else kind
   if not isinstance(value, accepted) or (
     isinstance(value, bool) and kind is not bool
   ):
-    raise Error(f'{name} is {value!r}: it must be of type {kind.__name__}')
-  ends = f.metadata
+    raise Error(f'{what}: it must be of type {kind.__name__}')
   if among := ends.get('among'):
     if value not in among:
       known = ', '.join(map(repr, among[:-1])) + f' or {among[-1]!r}'
@@ -88,6 +103,14 @@ def _check(name: str, value: Any, f: dataclasses.Field) -> None:
     sides.append((value < below, f'below {below:g}'))
   if (most := ends.get('most')) is not None:
     sides.append((value <= most, f'at most {most:g}'))
-  if not (math.isfinite(value) and all(holds for holds, _ in sides)):
-    text = ' and '.join(text for _, text in sides) or 'finite'
-    raise Error(f'{name} is {value:g}: it must be {text}')
+  if not all(holds for holds, _ in sides):
+    text = ' and '.join(text for _, text in sides)
+    raise Error(f'{what}: it must be {text}')
+  largest = _LARGEST[kind]
+  if not -largest <= value <= largest:
+    raise Error(f'{what}: it must be finite and at most {largest:,g}')
+
+
+def _shown(value: Any) -> str:
+  text = f'{value:g}' if isinstance(value, float) else repr(value)
+  return text if len(text) < 100 else f'{text[:100]}...'

@@ -5,17 +5,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import keys, objectives, schedules
-from contrastive_jax.config import Config, Error, base, check_keys
+from contrastive_jax.config import Config, Error, check_keys
 from contrastive_jax.data import (
-  crops,
   modalities,
-  photometric,
   pipeline,
   sources,
 )
@@ -24,8 +21,10 @@ from contrastive_jax.data.modalities import Modality
 from contrastive_jax.diagnostics import health
 from contrastive_jax.models import encoders
 from contrastive_jax.objectives import Objective, Run
-from contrastive_jax.training import optim, sizing, step
+from contrastive_jax.training import optim, ranges, sizing, step
 from contrastive_jax.training.state import TrainState
+
+_MOST_STEPS = 2**31 - 1  # TrainState.step is an int32
 
 
 class Job(NamedTuple):
@@ -65,7 +64,9 @@ def build(
     FileNotFoundError: the data is not there.
   """
   check_keys(config)
+  ranges.check(config)
   config = ml_collections.ConfigDict(config.to_dict())
+  objectives.complete(config)
   mesh = step.make_mesh() if mesh is None else mesh
   devices = mesh.size
   chosen: tuple[str, ...] = ()
@@ -76,27 +77,21 @@ def build(
     raise Error(
       f'batch size {config.batch_size} is not divisible by {devices} devices'
     )
-  if config.batch_size < 2:
-    raise Error(f'batch size {config.batch_size} has no negatives')
-  _check_ranges(config)
-  if config.mapping not in ('shard_map', 'pmap'):
-    raise Error(f"mapping is 'shard_map' or 'pmap', not {config.mapping!r}")
-  if config.on_collapse not in ('warn', 'stop'):
-    raise Error(f"on_collapse is 'warn' or 'stop', not {config.on_collapse!r}")
   if source is None:
     source = _load(config)
   else:
     # The run is not of what config.data said: nothing is to be read from there.
     config.data.source = source.name
   split = source.train
-  objectives.complete(config)
   modality = modalities.make(config, source)
   steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)
   total_steps = (
     config.epochs * steps_per_epoch if config.steps is None else config.steps
   )
-  if total_steps < 1:
-    raise Error(f'the run has {total_steps} steps; it needs at least 1')
+  if total_steps > _MOST_STEPS:
+    raise Error(
+      f'the run has {total_steps:,} steps: it can have {_MOST_STEPS:,}'
+    )
   run = Run(
     batch_size=config.batch_size,
     num_examples=split.size,
@@ -228,82 +223,3 @@ def first_batch(job: Job) -> dict[str, Any]:
   batch = next(batches)
   batches.close()
   return batch
-
-
-def _check_ranges(config: Config) -> None:
-  """What would fail later, after minutes of work, fails here."""
-  for key, least in (
-    ('log.every_steps', 1),
-    ('checkpoint.every_steps', 1),
-    ('checkpoint.keep', 1),
-    ('evaluation.batch_size', 1),
-    ('evaluation.knn_k', 1),
-    ('evaluation.labels_per_class', 1),
-    ('evaluation.probe_epochs', 1),
-    ('optimizer.bias_and_norm_rate', 0),
-    ('optimizer.clip_tensor_norm', 0),
-    ('optimizer.final_fraction', 0),
-    ('optimizer.frozen_epochs', 0),
-    ('optimizer.warmup_epochs', 0),
-    ('optimizer.warmup_start', 0),
-    ('seed', 0),
-  ):
-    value = config
-    for part in key.split('.'):
-      value = value[part]
-    if value < least:
-      raise Error(f'{key} is {value}: it must be at least {least}')
-  if config.evaluation.knn_temperature <= 0:
-    raise Error('evaluation.knn_temperature must be above 0')
-  if not 0 <= config.data.held_out < 1:
-    raise Error(
-      f'data.held_out is {config.data.held_out:g}: it must be in [0, 1)'
-    )
-  if config.data.interpolation not in ('bicubic', 'bilinear'):
-    raise Error(
-      f"data.interpolation is 'bicubic' or 'bilinear', not "
-      f'{config.data.interpolation!r}'
-    )
-  _check_augment(config.augment)
-
-
-def _check_augment(c: Config) -> None:
-  for field, known in (
-    ('crop_rule', crops.RULES),
-    ('jitter_form', tuple(photometric.FORMS)),
-  ):
-    if c[field] not in known:
-      raise Error(
-        f'augment.{field} is {c[field]!r}: it must be one of '
-        + ', '.join(known)
-      )
-  if len(c.blur) != len(c.solarize):
-    raise Error(
-      f'augment.blur is for {len(c.blur)} views, augment.solarize for '
-      f'{len(c.solarize)}'
-    )
-  if not c.blur:
-    raise Error('augment.blur is empty: it has a probability a view')
-  stages = base().augment.stages
-  if unknown := set(c.stages) - set(stages):
-    raise Error(
-      f'augment.stages has an unknown {min(unknown)!r}; there are '
-      + ', '.join(stages)
-    )
-  if sorted(c.stages) != sorted(stages):
-    raise Error(
-      'augment.stages names each of ' + ', '.join(stages) + ' once, not '
-      f'{c.stages}; a probability of 0 leaves one out'
-    )
-  for name in ('crop_scale', 'local_scale'):
-    low, high = c[name]
-    if not 0 < low <= high <= 1:
-      raise Error(
-        f'augment.{name} is ({low:g}, {high:g}): it must rise within (0, 1]'
-      )
-  for name in (*stages, 'local_blur', 'local_solarize'):
-    if not all(0 <= chance <= 1 for chance in np.atleast_1d(c[name])):
-      raise Error(f'augment.{name} is {c[name]}: it must be in [0, 1]')
-  for name, least in (('local_crops', 0), ('local_size', 1)):
-    if c[name] < least:
-      raise Error(f'augment.{name} is {c[name]}: it must be at least {least}')
