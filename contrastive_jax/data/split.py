@@ -72,7 +72,7 @@ def hold_out(
   The choice is ours (seeded by a constant), not one of the data's authors.
 
   Args:
-    labels: int [n].
+    labels: int [n]; images without one (-1) stay in training.
     share: of every class that is test.
 
   Returns:
@@ -80,7 +80,7 @@ def hold_out(
   """
   rng = np.random.default_rng(_HOLD_OUT_SEED)
   test = []
-  for label in np.unique(labels):
+  for label in np.unique(labels[labels >= 0]):
     ids = rng.permutation(np.flatnonzero(labels == label))
     test.append(ids[: round(share * len(ids))])
   test_ids = np.sort(np.concatenate(test))
@@ -184,7 +184,7 @@ def source_from_arrays(
 
   Args:
     images: uint8 [n, height, width, 1 or 3].
-    labels: integers [n] from 0 on, or None.
+    labels: integers [n] from 0 on, -1 for an image without one, or None.
     test_images: of the test split; None: a fifth of every class of the labeled
       images, chosen by us, takes its place, and without labels nothing does.
     test_labels: of the test images.
@@ -213,9 +213,11 @@ def source_from_arrays(
       raise Error(
         f'{what}labels have shape {labels.shape}, for {len(images)} images'
       )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-      raise Error(f'{what}labels must be integers from 0 on')
-    return images, labels
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < -1:
+      raise Error(
+        f'{what}labels must be integers from 0 on, or -1 for an image without'
+      )
+    return images, labels if labels.max() >= 0 else None
 
   images, labels = checked(images, labels, '')
   names = None

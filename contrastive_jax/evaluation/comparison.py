@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from contrastive_jax.data import labels as labels_lib
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import encoder, features, intervals, knn, linear
 from contrastive_jax.training import build
@@ -124,8 +125,9 @@ def table(summary: dict[str, Any]) -> str:
 
 def _metric_names(job: build.Job) -> tuple[str, str, str]:
   c = job.config.evaluation
+  labeled = job.run.num_examples - labels_lib.unlabeled(job.source.train)
   return (
-    knn.knn_name(min(c.knn_k, job.run.num_examples), c.knn_temperature),
+    knn.knn_name(min(c.knn_k, labeled), c.knn_temperature),
     'linear',
     f'linear_{c.labels_per_class}_labels_a_class',
   )
@@ -145,8 +147,8 @@ def _measure(
     some, _, _ = represent(source.test or source.train, _RANK_IMAGES)
     rank = embedding.effective_rank(some)
     return {**dict.fromkeys(names), _RANK: rank}, None
-  bank, labels, _ = represent(source.train)
-  queries, truth, _ = represent(source.test)
+  bank, labels, _ = features.labeled(represent(source.train))
+  queries, truth, _ = features.labeled(represent(source.test))
   neighbors = knn.knn_accuracy(
     bank,
     labels,

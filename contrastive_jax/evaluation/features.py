@@ -120,6 +120,17 @@ def assert_frozen(
     )
 
 
+def labeled(rows: Rows) -> Rows:
+  """Returns the rows that have a label: what accuracies are measured of.
+
+  Args:
+    rows: of `extract`.
+  """
+  known = rows[1] >= 0
+  # Whole arrays are not copied.
+  return rows if known.all() else tuple(x[known] for x in rows)  # type: ignore
+
+
 def check(
   features: np.ndarray, labels: np.ndarray, num_classes: int, name: str
 ) -> None:

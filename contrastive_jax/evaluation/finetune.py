@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from contrastive_jax.config import Config, Error
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.evaluation import encoder as encoder_lib
+from contrastive_jax.evaluation import features as features_lib
 from contrastive_jax.evaluation import linear
 from contrastive_jax.training import build, step
 from contrastive_jax.training.state import TrainState
@@ -77,13 +78,13 @@ def finetune(
       'images: there is no taking a balanced part of it. As folder:PATH it can '
       'be taken; the protocol `supervised` takes all'
     )
-  ids = np.arange(train.size)
+  ids = np.flatnonzero(labels >= 0)
   if share < 1:
-    members = np.unique(labels, return_counts=True)[1]
-    per_class = max(2, round(share * train.size / len(members)))
+    members = np.unique(labels[ids], return_counts=True)[1]
+    per_class = max(2, round(share * len(ids) / len(members)))
     # Of a rarer class not even so many: balanced is what it is to be.
     per_class = min(per_class, int(members.min()))
-    ids = linear.few_labels(labels, per_class, seed=seed)
+    ids = ids[linear.few_labels(labels[ids], per_class, seed=seed)]
   if epochs is None:
     epochs = next(epochs for most, epochs in _EPOCHS if share <= most)
   chosen = LEARNING_RATES[0]
@@ -224,8 +225,8 @@ def _classify(
   job: build.Job, state: TrainState, split: split_lib.Split
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns predicted classes and labels, int32 [M], of what can be read."""
-  features, labels, _ = encoder_lib.encode(
-    job, encoder_lib.frozen(job)(state), split
+  features, labels, _ = features_lib.labeled(
+    encoder_lib.encode(job, encoder_lib.frozen(job)(state), split)
   )
   (layer,) = state.params['classifier'].values()
   logits = features @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])

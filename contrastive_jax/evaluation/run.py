@@ -58,7 +58,7 @@ def evaluate(
       transfer without a protocol of frozen features; a damaged evaluation.json.
     FileNotFoundError: no work folder, no such checkpoint, or no data.
   """
-  from contrastive_jax.data import sources
+  from contrastive_jax.data import labels, sources
   from contrastive_jax.evaluation import encoder, record
   from contrastive_jax.training import build
 
@@ -74,7 +74,8 @@ def evaluate(
   record.read(path)  # a damaged file is refused now, not after hours of work
   seed = int(job.config.seed if seed is None else seed)
   loaded = [
-    sources.load(spec, channels=job.source.train.channels) for spec in transfer
+    labels.checked(sources.load(spec, channels=job.source.train.channels))
+    for spec in transfer
   ]
   for source in loaded:
     for note in source.notes:
@@ -88,6 +89,20 @@ def evaluate(
     if lack := _lacks(source):
       first = (on_own or frozen)[0] if source is job.source else frozen[0]
       raise Error(f'{first} needs {lack}')
+  hopeless = [
+    sentence
+    for source in measured
+    for protocol in frozen
+    if (
+      sentence := labels.lacking(
+        source, protocol, job.config.evaluation.labels_per_class
+      )
+    )
+  ]
+  if hopeless and len(hopeless) == len(measured) * len(frozen) and not on_own:
+    raise Error(hopeless[0])
+  for sentence in hopeless:
+    say(sentence)
   make_encoder = encoder.frozen(job)
   encoder.assert_frozen(job, make_encoder(state))
   representations = {_TRAINED: make_encoder(state)}
@@ -205,12 +220,17 @@ def _lacks(source) -> str:
 
 
 def _rows(job, encode, splits) -> list[tuple[np.ndarray, ...]]:
-  """Features, labels and ids of each split; pixels if there is no encoder."""
-  from contrastive_jax.evaluation import encoder
+  """Features, labels and ids of each split; pixels if there is no encoder.
+
+  Images without a label are left out.
+  """
+  from contrastive_jax.evaluation import encoder, features
 
   if encode is None:
-    return [encoder.baseline(job, split) for split in splits]
-  return [encoder.encode(job, encode, split) for split in splits]
+    rows = [encoder.baseline(job, split) for split in splits]
+  else:
+    rows = [encoder.encode(job, encode, split) for split in splits]
+  return [features.labeled(part) for part in rows]
 
 
 def _frozen(

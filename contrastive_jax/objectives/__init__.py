@@ -65,6 +65,7 @@ class Objective(NamedTuple):
     grace_epochs: until then a healthy run may be at chance.
     evaluated: (params, model_state) -> what `features` is given of them: other
       than themselves where not the trained encoder counts but its target.
+    notes: what is worth saying of these fields with this run, one line each.
 
   The batch of `init` and `loss` is a dict: 'views', a tuple of what the encoder
   takes, any pytree with leaves [b, ...] (of images: float32 [b, side, side,
@@ -88,6 +89,7 @@ class Objective(NamedTuple):
     params,
     model_state,
   )
+  notes: tuple[str, ...] = ()
 
 
 def names() -> list[str]:
@@ -188,8 +190,34 @@ def check_labels(name: str, run: Run) -> int:
     ValueError: the data has no labels.
   """
   if run.num_classes is None:
-    raise Error(f'{name} needs labels; the data has none')
+    raise Error(f'{name} needs labels; the data has none, or all of one class')
   return run.num_classes
+
+
+def queue_notes(size: int, rows: int, run: Run, meets: str) -> tuple[str, ...]:
+  """Returns what is odd about a queue of past embeddings in a run, if it is.
+
+  Args:
+    size: of the queue, embeddings.
+    rows: that a step adds.
+    run: the sizes.
+    meets: what an image's own past embeddings are to it there.
+  """
+  notes = []
+  steps = size // rows
+  if (epochs := steps / run.steps_per_epoch) > 1:
+    fitting = rows * run.steps_per_epoch
+    notes.append(
+      f'the queue of {size:,} embeddings holds {epochs:.3g} epochs of the '
+      f'{run.num_examples:,} images: {meets}; '
+      f'objective.queue_size={fitting} holds one epoch'
+    )
+  if steps > run.total_steps:
+    notes.append(
+      f'the queue of {size:,} embeddings takes {steps:,} steps to fill, and '
+      f'the run has {run.total_steps:,}'
+    )
+  return tuple(notes)
 
 
 @dataclasses.dataclass(frozen=True)

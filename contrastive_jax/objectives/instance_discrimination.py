@@ -122,6 +122,13 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     )
     return value, (model_state, metrics, embeddings)
 
+  notes = ()
+  if c.negatives > size:
+    notes = (
+      f'objective.negatives={c.negatives} are drawn for each image from a bank '
+      f'of {size:,}: 0 compares with each of these once',
+    )
+
   def chance(batch_size):
     del batch_size
     if c.negatives:
@@ -134,4 +141,5 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     chance=chance,
     causes=CAUSES,
     grace_epochs=_GRACE_EPOCHS,
+    notes=notes,
   )

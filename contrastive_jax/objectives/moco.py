@@ -23,7 +23,14 @@ from contrastive_jax.losses.gather import (
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
-from contrastive_jax.objectives import Objective, Run, check_views, field, share
+from contrastive_jax.objectives import (
+  Objective,
+  Run,
+  check_views,
+  field,
+  queue_notes,
+  share,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,5 +192,11 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     loss=loss,
     after_update=after_update,
     chance=lambda batch_size: num_directions * math.log(c.queue_size + 1),
+    notes=queue_notes(
+      c.queue_size,
+      num_directions * run.batch_size,
+      run,
+      "an image's own past keys are among its negatives",
+    ),
     causes=CAUSES,
   )

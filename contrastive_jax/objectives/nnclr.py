@@ -19,7 +19,13 @@ from contrastive_jax.losses.gather import all_rows_replicated
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
-from contrastive_jax.objectives import Objective, Run, check_views, field
+from contrastive_jax.objectives import (
+  Objective,
+  Run,
+  check_views,
+  field,
+  queue_notes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +127,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       statistics['nearest_neighbor_similarity'] = jnp.mean(similarity)
       if run.num_classes is not None:
         statistics['nearest_neighbor_label_accuracy'] = jnp.mean(
-          queue_label[index] == batch['label']
+          (queue_label[index] == batch['label']) & (batch['label'] >= 0)
         )
       values.append(value)
       metrics.append(statistics)
@@ -149,4 +155,10 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     loss=loss,
     chance=math.log,
     causes=CAUSES,
+    notes=queue_notes(
+      c.queue_size,
+      run.batch_size,
+      run,
+      "an image's nearest neighbor may be its own past embedding",
+    ),
   )

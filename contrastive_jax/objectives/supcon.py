@@ -7,6 +7,8 @@ Khosla et al. 2020 (arXiv 2004.11362). Official code: HobbitLong/SupContrast
 import dataclasses
 import math
 
+import jax.numpy as jnp
+
 from contrastive_jax import keys
 from contrastive_jax.losses._supcon import supcon_and_statistics
 from contrastive_jax.losses.normalize import l2_normalize
@@ -94,9 +96,11 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
     embeddings = outputs['projector']
+    # An image without a label is a class of its own, unlike any other number.
+    labels = jnp.where(batch['label'] < 0, -1 - batch['id'], batch['label'])
     value, metrics = supcon_and_statistics(
       embeddings,
-      batch['label'],
+      labels,
       temperature=c.temperature,
       base_temperature=c.base_temperature,
       axis_name=axis_name,

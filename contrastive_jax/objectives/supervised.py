@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from contrastive_jax import keys
+from contrastive_jax.losses import gather
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
 from contrastive_jax.objectives import Objective, Run, check_labels, field
@@ -22,7 +23,8 @@ class Fields:
   """The fields of `config.objective`; defaults are the paper's for ImageNet.
 
   `label_smoothing`: share of the target that is spread over all classes.
-  Any number of views; each is classified on its own.
+  Any number of views; each is classified on its own. Images without a label
+  count nothing.
   """
 
   label_smoothing: float = field(0.0, least=0, below=1)
@@ -64,9 +66,14 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     targets = optax.smooth_labels(
       jax.nn.one_hot(batch['label'], num_classes), c.label_smoothing
     )
-    value = jnp.mean(optax.softmax_cross_entropy(logits, targets))
+    # Images without a label count nothing, whichever replica has them.
+    known = (batch['label'] >= 0).astype(jnp.float32)
+    share = jnp.maximum(gather.mean(jnp.mean(known), axis_name), 1e-6)
+    weights = known / share
+    losses = optax.softmax_cross_entropy(logits, targets)
+    value = jnp.mean(losses * weights)
     correct = jnp.argmax(logits, axis=-1) == batch['label']
-    metrics = {'accuracy': jnp.mean(correct.astype(jnp.float32))}
+    metrics = {'accuracy': jnp.mean(correct * weights)}
     watched = outputs['encoder'][: run.global_views]
     return value, ({'batch_stats': batch_stats}, metrics, watched)
 

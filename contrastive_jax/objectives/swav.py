@@ -17,7 +17,13 @@ from contrastive_jax.losses.gather import all_rows_replicated
 from contrastive_jax.losses.normalize import l2_normalize
 from contrastive_jax.models import branches, heads
 from contrastive_jax.models.encoders import Encoder
-from contrastive_jax.objectives import Objective, Run, check_views, field
+from contrastive_jax.objectives import (
+  Objective,
+  Run,
+  check_views,
+  field,
+  queue_notes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +141,21 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     )
     return value, (model_state, metrics, embeddings)
 
+  notes = ()
+  if c.queue_size:
+    notes = queue_notes(
+      c.queue_size,
+      run.batch_size,
+      run,
+      'its own past embeddings are among those that share codes with an image',
+    )
+    if first_use > run.total_steps:
+      notes = (
+        f'the queue is used from step {first_use:,} on, and the run has '
+        f'{run.total_steps:,}',
+      )
   return Objective(
+    notes=notes,
     init=init,
     loss=loss,
     chance=lambda batch_size: math.log(c.num_prototypes),

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from contrastive_jax import keys, objectives, schedules
 from contrastive_jax.config import Config, Error, check_keys
 from contrastive_jax.data import (
+  labels,
   modalities,
   pipeline,
   sources,
@@ -82,6 +83,7 @@ def build(
   else:
     # The run is not of what config.data said: nothing is to be read from there.
     config.data.source = source.name
+  source = labels.checked(source)
   split = source.train
   modality = modalities.make(config, source)
   steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)
@@ -121,7 +123,9 @@ def build(
     + ', '
     + ' x '.join(map(str, run.input_shape)),
     *source.notes,
+    *labels.evaluation_notes(source, config.evaluation),
     *([encoder.note] if encoder.note else []),
+    *objective.notes,
     f'{origin}; {course}',
     f'{total_steps:,} steps of {run.batch_size} images, {steps_per_epoch:,} '
     f'steps an epoch',

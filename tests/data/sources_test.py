@@ -89,6 +89,9 @@ def test_idx_reads_plain_and_gz_and_may_lack_labels(tmp_path):
   np.testing.assert_array_equal(source.train.labels, labels)
   assert source.train.num_classes == 3
   assert source.test.labels is None and source.test.num_classes is None
+  assert source.notes == (
+    'no labels of the test images: there is no t10k-labels-idx1-ubyte',
+  )
 
 
 @pytest.mark.skipif(not _DEBIAN.is_dir(), reason='no dataset-fashion-mnist')

@@ -95,3 +95,17 @@ def test_three_classes_may_lie_in_two_dimensions():
   assert 'partial collapse' in job.objective.causes
   few = objectives.make(job.config, job.run._replace(num_classes=3))
   assert 'partial collapse' not in few.causes
+
+
+def test_an_image_without_a_label_is_alone():
+  job = make()
+  state, batch = build.init_state(job), batch_of_noise(job)
+  batch['id'] = np.arange(100, 108, dtype=np.int32)
+  batch['label'] = np.array([0, 0, 1, 1, -1, -1, -1, -1], np.int32)
+  value = loss_of(job, state.params, state.model_state, batch)[0]
+  batch['label'] = np.array([0, 0, 1, 1, 2, 3, 4, 5], np.int32)
+  alone = loss_of(job, state.params, state.model_state, batch)[0]
+  np.testing.assert_array_equal(value, alone)
+  batch['label'] = np.array([0, 0, 1, 1, 2, 2, 2, 2], np.int32)
+  together = loss_of(job, state.params, state.model_state, batch)[0]
+  assert abs(float(value - together)) > 1e-3

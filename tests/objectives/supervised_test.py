@@ -77,3 +77,51 @@ def test_without_labels_it_is_refused():
   run = job.run._replace(num_classes=None)
   with pytest.raises(ValueError, match='needs labels; the data has none'):
     objectives.make(job.config, run)
+
+
+def test_images_without_a_label_count_nothing():
+  job = make()
+  state, batch = build.init_state(job), batch_of_noise(job)
+  batch['label'][[1, 2, 3, 6]] = -1
+  known = batch['label'] >= 0
+
+  def loss(params, batch, axis_name=None):
+    value, (_, metrics, embeddings) = job.objective.loss(
+      params,
+      state.model_state,
+      batch,
+      rng=jax.random.key(0),
+      step=np.int32(0),
+      axis_name=axis_name,
+    )
+    return value, (metrics, embeddings)
+
+  (value, (metrics, (h,))), gradient = jax.jit(
+    jax.value_and_grad(loss, has_aux=True)
+  )(state.params, batch)
+  layer = state.params['classifier']['dense1']
+  log_p = jax.nn.log_softmax(h @ layer['kernel'] + layer['bias'])
+  expected = -log_p[known, batch['label'][known]].mean()
+  np.testing.assert_allclose(value, expected, rtol=1e-5)
+  right = log_p[known].argmax(-1) == batch['label'][known]
+  np.testing.assert_allclose(metrics['accuracy'], right.mean(), rtol=1e-5)
+
+  # On two replicas, of which one has three of the four labels.
+  halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), batch)
+
+  def of_replicas(params):
+    values, _ = jax.vmap(
+      lambda half: loss(params, half, 'data'), axis_name='data'
+    )(halves)
+    return values.mean()
+
+  again, its_gradient = jax.jit(jax.value_and_grad(of_replicas))(state.params)
+  np.testing.assert_allclose(again, value, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+    its_gradient,
+    gradient,
+  )
+  batch['label'][:] = -1  # then there is nothing to learn
+  value, _ = jax.jit(loss)(state.params, batch)
+  assert value == 0

@@ -82,11 +82,10 @@ def load(path: str, *, channels: int | None = None) -> Source:
     labels = [classes[i] for i in ids]
     return _files(f'{spec} {name}', root, some, labels, names, channels)
 
+  numbers = np.unique(classes, return_inverse=True)[1]
   rest, held = (
     part(name, ids)
-    for name, ids in zip(
-      ('train', 'test'), hold_out(np.array(classes)), strict=True
-    )
+    for name, ids in zip(('train', 'test'), hold_out(numbers), strict=True)
   )
   return Source(spec, rest, held if held.size else None, notes=notes)
 

@@ -30,10 +30,12 @@ def load(where: str, *, channels: int | None = None) -> Source:
     return next((f for f in files if f.is_file()), None)
 
   splits: list[Split | None] = []
+  notes = []
   for split, prefix in (('train', 'train'), ('test', 't10k')):
     path = find(f'{prefix}-images-idx3-ubyte')
     if path is None:
       splits.append(None)
+      notes.append(f'no {split} split: there is no {prefix}-images-idx3-ubyte')
       continue
     images = _read_idx(path, 3)[..., None]
     path = find(f'{prefix}-labels-idx1-ubyte')
@@ -43,7 +45,10 @@ def load(where: str, *, channels: int | None = None) -> Source:
         f'{spec}: {len(images)} {split} images but {len(labels)} labels'
       )
     names = None
-    if labels is not None:
+    if labels is None:
+      name = f'{prefix}-labels-idx1-ubyte'
+      notes.append(f'no labels of the {split} images: there is no {name}')
+    else:
       names = tuple(str(i) for i in range(int(labels.max()) + 1))
     splits.append(
       from_arrays(f'{spec} {split}', images, labels, names, channels)
@@ -54,7 +59,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
       f'{spec}: no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in'
       f' {folder}'
     )
-  return Source(spec, train, test)
+  return Source(spec, train, test, notes=tuple(notes))
 
 
 def _read_idx(path: pathlib.Path, dims: int) -> np.ndarray:
