@@ -111,8 +111,8 @@ class _CentralCrop(NamedTuple):
 class TrainBatches:
   """Endless batches of views; batch s is the same however one gets there.
 
-  An example that cannot be decoded is replaced by the next one that can
-  (id + 1, id + 2, ...; in a stream, the next row of this process's batch):
+  An example that cannot be decoded is replaced by another one that can
+  (`reading.strides`; in a stream, by the rows of this process's batch in turn):
   the id in the batch is the one really used, and `unreadable` (id -> name)
   collects the others.
 
