@@ -154,6 +154,24 @@ def test_masks_are_no_class(tmp_path, split):
   assert _load(tmp_path / 'faces').train.class_names == ('mask', 'no_mask')
 
 
+def test_masks_are_not_trained_on_where_there_are_no_classes(tmp_path):
+  _make(tmp_path, {'images': 10, 'masks': 10, '.': 1})
+  source = _load(tmp_path)
+  assert source.train.size == 11 and source.train.labels is None
+  assert 'images beside the folders: 10 (masks/0.png, ...)' in _said(source)
+
+
+@pytest.mark.parametrize('name', ['images_{:03}', 'part{}', 'fold-{}'])
+def test_numbered_parts_are_no_classes(tmp_path, name):
+  parts = [name.format(i) for i in range(1, 4)]
+  _make(tmp_path / 'flat', dict.fromkeys(parts, 3))
+  source = _load(tmp_path / 'flat')
+  assert source.train.size == 9 and source.train.labels is None
+  assert f'trained on all of {parts[0]}/...{parts[-1]}/' in _said(source)
+  _make(tmp_path / 'deep', {f'{p}/{c}': 5 for p in parts for c in 'ab'})
+  assert _load(tmp_path / 'deep').train.class_names == ('a', 'b')
+
+
 def test_a_stray_image_drops_no_labels(tmp_path):
   _make(tmp_path, {'cat': 10, 'dog': 10, '.': 2})
   source = _load(tmp_path)

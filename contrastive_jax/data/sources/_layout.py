@@ -1,7 +1,8 @@
 """From the names of folders to splits and classes: the rules, and the notes.
 
 1. A folder that all images lie in is entered, and so is images/ beside
-   nothing but masks/, labels/ and the like.
+   nothing but masks/, labels/ and the like, and so are parts that are only
+   numbered (images_001/, images_002/).
 2. Folders with the name of a split are splits, and never classes.
 3. Other folders, two or more side by side, are classes. A few images beside
    them are left out; of many it is not known what they are.
@@ -38,6 +39,11 @@ _IMAGES = r'(?i)(jpeg)?(images?|imgs?|pictures?|photos?|rgb|inputs?)[_-]?\d*'
 _TARGETS = (
   '(?i).*(mask|label|annotation|segmentation|ground.?truth|depth|target).*'
   '|gt|seg'
+)
+# Numbered parts of a whole are no classes either.
+_NUMBERED = (
+  r'(?i)(images?|imgs?|photos?|pictures?|data|parts?|folds?|batch|shards?|chunks?'
+  r'|folders?|dir|volumes?)[ ._-]?\d+'
 )
 
 
@@ -131,8 +137,10 @@ def layout(paths: list[str]) -> Layout:
   kinds = split_kinds(name for name in tops if name)
   if not kinds:
     train = _part(items, entered or 'this folder', beside)
-    if train.classes is None:  # nothing speaks for leaving any out
-      train = train._replace(paths=paths, beside=[])
+    if train.classes is None:  # nothing speaks for leaving out any but masks
+      masks = [p for p in train.beside if _is_target(p)]
+      rest = sorted({*paths} - {*masks})
+      train = train._replace(paths=rest, beside=masks)
     return Layout(train, None, [])
   return _splits(tops, kinds, entered, beside + [p for p, _ in tops['']])
 
@@ -272,12 +280,22 @@ def _enter(
     names = [n for n in tops if re.fullmatch(_IMAGES, n)]
     if not all(re.fullmatch(_TARGETS, n) for n in tops if n not in names):
       names = list(tops)
-    if len(names) != 1 or names[0] in known or len(stray) > _FEW * len(items):
+    few = len(stray) <= _FEW * len(items)
+    if few and len(tops) > 1 and all(re.fullmatch(_NUMBERED, n) for n in tops):
+      beside += [path for path, _ in stray]
+      items = [item for inside in tops.values() for item in _cut(inside)]
+      folders = f'{folders}{min(tops)}/...{max(tops)}/'
+      continue
+    if len(names) != 1 or names[0] in known or not few:
       return items, folders, beside
     inside = tops.pop(names[0])
     for others in (stray, *tops.values()):
       beside += [path for path, _ in others]
     items, folders = _cut(inside), f'{folders}{names[0]}/'
+
+
+def _is_target(path: str) -> bool:
+  return any(re.fullmatch(_TARGETS, name) for name in path.split('/')[:-1])
 
 
 def _tops(items: list[_Item]) -> dict[str, list[_Item]]:
