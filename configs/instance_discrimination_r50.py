@@ -9,7 +9,9 @@ Published, README of zhirongw/lemniscate.pytorch: nearest neighbor 46.8 %
 top-1. Measured here: nothing yet.
 
 The bank of 1.28 million rows takes 0.66 GB on every device. The official rate
-does not follow the batch; ours does.
+does not follow the batch; ours does. Its batch norm takes the statistics of
+each GPU (DataParallel), ours those of the global batch; encoder.norm='ghost:32'
+is what 8 GPUs have.
 """
 
 from contrastive_jax import recipes

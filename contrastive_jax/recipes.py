@@ -84,7 +84,9 @@ def solo_learn(
   """Returns the start of solo-learn's recipes for CIFAR-10: 1,000 epochs.
 
   solo-learn's LARS has the trust coefficient 0.02 and never multiplies the
-  learning rate by more than 1. Ours has no such bound, and the usual 0.001.
+  learning rate by more than 1. Ours has no such bound, and the usual 0.001. Its
+  stem for CIFAR pads by 2 where SimCLR's and ours pad by 1: 34 positions a side
+  instead of 32.
 
   Args:
     objective: its name.

@@ -1,7 +1,8 @@
 """Fine-tuning: the whole encoder trained on with few labels, or with all.
 
 The loop's own step with the objective `supervised`, started from an encoder; or
-from random weights, which is the supervised baseline of the same budget.
+from random weights, with the same labels, views, steps and grid of rates: less
+than a supervised run would get (`supervised`: the pretraining's budget).
 """
 
 from typing import NamedTuple

@@ -59,10 +59,10 @@ def dcl(
   Reference:
     Yeh et al. 2021 (arXiv 2110.06848), equation 6; there is no official
     code. raminnakhli/Decoupled-Contrastive-Learning adds the two directions
-    (twice this value), and lets the gradient through w. lightly (1.5,
-    loss/dcl_loss.py) takes no gradient through w, as here, but has one log-sum
-    for each of the two views and adds them, which is another loss: 2 ln(N-1)
-    when all are alike.
+    (twice this value), and lets the gradient through w. lightly's
+    loss/dcl_loss.py takes no gradient through w, as here; up to 1.5 it added
+    one log-sum for each of the two views, another loss: 2 ln(N-1) when all are
+    alike. In 1.6 it is one log-sum over both.
   """
   loss, _ = dcl_and_statistics(
     z_a,
