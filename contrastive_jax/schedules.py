@@ -40,6 +40,17 @@ def peak_learning_rate(optimizer: Config, batch_size: int) -> tuple[float, str]:
   return rate, f'learning rate {origin} = {rate:.6g}'
 
 
+def warmup_steps(optimizer: Config, images: int, batch_size: int) -> int:
+  """Returns the steps of the warm-up, as SimCLR's official code counts them.
+
+  Args:
+    optimizer: the config's `optimizer`: warmup_epochs.
+    images: of an epoch.
+    batch_size: images a step.
+  """
+  return round(optimizer.warmup_epochs * images / batch_size)
+
+
 def learning_rate(
   optimizer: Config, peak: float, *, warmup_steps: int, total_steps: int
 ) -> tuple[optax.Schedule, str]:

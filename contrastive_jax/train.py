@@ -14,8 +14,17 @@ from contrastive_jax.config import Config
 from contrastive_jax.data.split import Source
 from contrastive_jax.diagnostics import health
 from contrastive_jax.evaluation import comparison
-from contrastive_jax.training import build, loop, optim, progress, workfolder
+from contrastive_jax.training import (
+  build,
+  identity,
+  loop,
+  optim,
+  processes,
+  progress,
+  workfolder,
+)
 from contrastive_jax.training.checkpoint import Checkpoints, atomic_write
+from contrastive_jax.training.lock import Lock
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.termination import Termination
 
@@ -49,13 +58,17 @@ def pretrain(
     FloatingPointError: the loss or the gradient is no longer finite.
     health.Collapsed: the embedding collapsed, and config.on_collapse is 'stop'.
   """
-  with Termination() as termination:
-    workdir = workfolder.local_path(workdir)
-    config = workfolder.take_choices(config, workdir)
-    job = build.build(config, source=source)
-    workfolder.write_config(job, workdir)
+  workdir = workfolder.local_path(workdir)
+  with Termination() as termination, Lock(workdir) as lock:
+    with processes.together():
+      if workdir.exists():  # before anything in it is read
+        lock.take()
+      config = workfolder.take_choices(config, workdir)
+      job = build.build(config, source=source)
+      lock.take()
+    before, said = workfolder.write_config(job, workdir)
     say = progress.say
-    for note in job.notes:
+    for note in (*job.notes, *said):
       say(note)
     state = build.init_state(job)
     _log_parameters(job, state, workdir)
@@ -69,11 +82,21 @@ def pretrain(
       if restored := checkpoints.restore(state):
         state, start_step = restored
         say(f'continuing from the checkpoint of step {start_step:,}')
+        if before is not None and before != job.run.total_steps:
+          say(identity.extension(job.config, job.run, before, start_step))
       if start_step < job.run.total_steps:
+        workfolder.begin(workdir)
         say('compiling the first step')
       try:
         state, last, unreadable = loop.train(
-          job, state, start_step, workdir, checkpoints, termination, on_report
+          job,
+          state,
+          start_step,
+          workdir,
+          checkpoints,
+          termination,
+          on_report,
+          interval=checkpoints.more.get('interval'),
         )
       except health.Collapsed as collapsed:
         _write_summary(workdir, {**collapsed.report, **comparison.NOTHING})

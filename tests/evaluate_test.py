@@ -199,7 +199,7 @@ def test_the_rate_of_fine_tuning_is_chosen_without_test_labels(
   folder, monkeypatch
 ):
   monkeypatch.setattr(finetune, '_LEAST_STEPS', 20)
-  monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0, 0.5))
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-30, 0.5))
   job, state = encoder.load(folder)
   right = finetune.finetune(job, state, 0.1, epochs=1)
   assert 'rate 0.5' in right.setting
@@ -213,7 +213,7 @@ def test_the_rate_of_fine_tuning_is_chosen_without_test_labels(
 
 def test_fine_tuning_with_an_image_that_cannot_be_read(folder, monkeypatch):
   monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
-  monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0, 0.5))
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-30, 0.5))
   encode = encoder.encode
   monkeypatch.setattr(
     encoder, 'encode', lambda *args: tuple(rows[1:] for rows in encode(*args))
@@ -234,7 +234,7 @@ def test_fine_tuning_with_an_image_that_cannot_be_read(folder, monkeypatch):
 
 def test_rare_classes_are_fine_tuned_with_what_they_have(folder, monkeypatch):
   monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
-  monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0,))
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-30,))
   job, state = encoder.load(folder)
   # Of the others there are some 140: a tenth would be 14 of each.
   job = with_sevens(job, 4)
@@ -265,7 +265,7 @@ def test_fine_tuning_starts_from_the_encoder(folder, monkeypatch):
   monkeypatch.setattr(
     finetune, '_train', lambda *args: trained.append(run(*args)) or trained[-1]
   )
-  monkeypatch.setattr(finetune, 'LEARNING_RATES', (0.0,))
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-30,))
   job, state = encoder.load(folder)
   # Test labels that cannot be read, for nothing is chosen by them.
   test = relabeled(job.source.test, None)

@@ -109,9 +109,8 @@ def build(
   peak, origin = schedules.peak_learning_rate(
     config.optimizer, config.batch_size
   )
-  # As the official code counts them: images of the warm-up over the batch.
-  warmup_steps = round(
-    config.optimizer.warmup_epochs * split.size / config.batch_size
+  warmup_steps = schedules.warmup_steps(
+    config.optimizer, split.size, config.batch_size
   )
   learning_rate, course = schedules.learning_rate(
     config.optimizer, peak, warmup_steps=warmup_steps, total_steps=total_steps

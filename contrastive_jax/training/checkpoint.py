@@ -9,6 +9,7 @@ State goes to disk as host arrays, so nothing on disk depends on the devices.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -24,6 +25,9 @@ from contrastive_jax.config import Error
 
 # Orbax's name for a step that is still being written.
 _HALF_WRITTEN = '.orbax-checkpoint-tmp'
+# Among the hashes of the leaves: of what else is stored, and of all with the
+# step, as a folder may have been copied under another number.
+_MORE, _ALL = '(more)', '(all, and the step)'
 
 
 class Checkpoints:
@@ -68,6 +72,7 @@ class Checkpoints:
     self._log = log
     self._damaged: list[int] = []
     self._tidied = False
+    self.more: dict[str, Any] = {}  # of `save`, of the checkpoint restored last
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -117,7 +122,7 @@ class Checkpoints:
       )
     damage = {}
     for number in steps if step is None else {step}.intersection(steps):
-      leaves, reason = self._read(number)
+      leaves, more, reason = self._read(number)
       if not all(_gather(not reason)):
         damage[number] = reason or 'another process cannot read it'
         continue
@@ -126,7 +131,7 @@ class Checkpoints:
           f'checkpoint {directory / str(broken)} is damaged ({why}); '
           f'using step {number}'
         )
-      self._damaged, self._tidied = list(damage), False
+      self._damaged, self._tidied, self.more = list(damage), False, more
       _check_same_leaves(directory / str(number), leaves, state)
       return jax.tree.map(_place, state, _like(state, leaves)), number
     if damage and step is not None:
@@ -139,13 +144,21 @@ class Checkpoints:
       )
     return None
 
-  def save(self, step: int, state: Any, *, force: bool = False) -> bool:
+  def save(
+    self,
+    step: int,
+    state: Any,
+    *,
+    force: bool = False,
+    more: dict[str, Any] | None = None,
+  ) -> bool:
     """Starts to write a checkpoint; `state` may be donated after the return.
 
     Args:
       step: the step that `state` has reached.
       state: any pytree of replicated arrays.
       force: also when the step is no multiple of `every_steps`.
+      more: a JSON object that is to be there when the state is restored.
 
     Returns:
       Whether a checkpoint was started; not if this step has one already.
@@ -162,16 +175,21 @@ class Checkpoints:
         leaf.copy_to_host_async()
     state = jax.tree.map(_to_host, state)
     hashes = {name: _hash(leaf) for name, leaf in _named(state).items()}
+    more = {} if more is None else more
+    hashes[_MORE] = _hash_json(more)
+    hashes[_ALL] = _hash_json([step, hashes])
     return self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), hashes=ocp.args.JsonSave(hashes)
+        state=ocp.args.StandardSave(state),
+        more=ocp.args.JsonSave(more),
+        hashes=ocp.args.JsonSave(hashes),
       ),
       force=True,
     )
 
-  def _read(self, step: int) -> tuple[dict[str, np.ndarray], str]:
-    """Returns the leaves by name, and what is wrong with them, or ''."""
+  def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict, str]:
+    """Returns the leaves by name, `more`, and what is wrong, or ''."""
     path = self._manager.directory / str(step)
     try:
       # Not by the manager: after a success, but not after a failure, it waits
@@ -180,18 +198,29 @@ class Checkpoints:
       stored = ocp.StandardCheckpointHandler().restore(
         path / 'state', args=ocp.args.StandardRestore()
       )
-      leaves = _named(stored)
+      leaves, more = _named(stored), {}
       hashes = dict(ocp.JsonCheckpointHandler().restore(path / 'hashes'))
+      of_all = hashes.pop(_ALL, None)  # earlier versions have none
+      if of_all is not None and of_all != _hash_json([step, hashes]):
+        return {}, {}, 'it is of another step, or content hashes were changed'
+      if (of_more := hashes.pop(_MORE, None)) is not None:
+        more = dict(ocp.JsonCheckpointHandler().restore(path / 'more'))
+        if _hash_json(more) != of_more:
+          return (
+            {},
+            {},
+            'content hash of what goes with the state does not match',
+          )
       for name in sorted(leaves.keys() | hashes.keys()):
         if name not in leaves or _hash(leaves[name]) != hashes.get(name):
-          return {}, f'content hash of {name} does not match'
-      return leaves, ''
+          return {}, {}, f'content hash of {name} does not match'
+      return leaves, more, ''
     except MemoryError:
       raise
     except Exception as error:  # of many classes, Exception itself among them
       message = (str(error) or repr(error)).splitlines()[0]
       message = message.partition(' [tensorstore_spec')[0].rstrip('.')
-      return {}, f'cannot be read: {message[:500]}'
+      return {}, {}, f'cannot be read: {message[:500]}'
 
   def _tidy(self) -> None:
     """Removes half-written steps and renames damaged ones."""
@@ -288,6 +317,11 @@ def _hash(value: np.ndarray) -> str:
   digest = hashlib.sha256(_describe(value).encode())
   digest.update(value.reshape(-1).view(np.uint8).data)
   return digest.hexdigest()
+
+
+def _hash_json(value: Any) -> str:
+  text = json.dumps(value, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _describe(leaf: Any) -> str:

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from contrastive_jax.config import DivergedError
 from contrastive_jax.diagnostics import embedding, health
-from contrastive_jax.training import build, progress, step, workfolder
+from contrastive_jax.training import build, progress, records, step
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.termination import Termination
@@ -42,6 +42,8 @@ def train(
   checkpoints: Checkpoints,
   termination: Termination,
   on_report: Callable[[dict[str, Any]], None] | None = None,
+  *,
+  interval: dict[str, list[float]] | None = None,
 ) -> tuple[TrainState, dict[str, Any], dict[int, str]]:
   """Runs the loop from start_step to the end, or to a signal.
 
@@ -53,6 +55,7 @@ def train(
     checkpoints: where states go, every so many steps.
     termination: whether the process was asked to stop.
     on_report: called with every report.
+    interval: of `Report.interval`, when the state was saved.
 
   Returns:
     The state, the last report (loss, speed, ...), and the examples that could
@@ -69,9 +72,13 @@ def train(
   )
   batches = build.train_batches(job, start_step)
   meter = progress.Meter(job.run, start_step, job.config.minutes)
-  report = Report(job, workdir, start_step, meter, on_report)
+  report = Report(job, workdir, start_step, meter, on_report, interval)
   # In this order after every step; each knows when it is due.
-  actions: list[Action] = [meter, report, save_checkpoints(job, checkpoints)]
+  actions: list[Action] = [
+    meter,
+    report,
+    save_checkpoints(job, checkpoints, report),
+  ]
   metrics = None
   try:
     for done in range(start_step + 1, job.run.total_steps + 1):
@@ -105,6 +112,7 @@ class Report:
     start_step: int,
     meter: progress.Meter,
     on_report: Callable[[dict[str, Any]], None] | None,
+    interval: dict[str, list[float]] | None = None,
   ):
     """Opens metrics.jsonl and TensorBoard's events.
 
@@ -114,24 +122,30 @@ class Report:
       start_step: what was written of later steps is dropped.
       meter: knows the speed, and shows.
       on_report: called with every report.
+      interval: the metrics of the steps since the last report, by name; None:
+        there was no step.
     """
     self._job, self._meter, self._on_report = job, meter, on_report
-    self._records = workfolder.Records(workdir, start_step)
-    self._interval: list[dict[str, jax.Array]] = []  # since the last report
+    self._records = records.Records(workdir, start_step)
+    # Since the last report: of steps before the run was continued, and after.
+    self._before = interval or {}
+    self._interval: list[dict[str, jax.Array]] = []
     self.last = self._records.last
 
   def __call__(self, moment: Moment) -> None:
     """Takes the step's metrics in; reports if it is time."""
     job, done = self._job, moment.done
     self._interval.append(moment.metrics)
-    if not (moment.ending or done % job.config.log.every_steps == 0):
+    # Not where a signal ends it: the run has the same reports without one.
+    at_end = done == job.run.total_steps
+    if not (at_end or done % job.config.log.every_steps == 0):
       return
     before = self.last.get('verdict', 'ok')
     rows = embedding.fetch(moment.embeddings, job.mesh)
     self.last = {
       'step': done,
       'epoch': done / job.run.steps_per_epoch,
-      **_means(self._interval),
+      **{k: float(np.mean(v)) for k, v in self.interval().items()},
       **embedding.statistics(rows),
       'chance_loss': job.objective.chance(job.config.batch_size),
       'learning_rate': float(np.asarray(job.learning_rate(done - 1))),
@@ -150,20 +164,36 @@ class Report:
     if self._on_report is not None:
       self._on_report(self.last)
     _warn(job, self.last, before)
-    self._interval = []
+    self._before, self._interval = {}, []
+
+  def interval(self) -> dict[str, list[float]]:
+    """Returns each metric of the steps since the last report."""
+    values = jax.device_get(self._interval)
+    names = values[0] if values else self._before
+    return {
+      name: [*self._before.get(name, []), *(float(v[name]) for v in values)]
+      for name in names
+    }
 
   def close(self) -> None:
     """Waits until all is on disk."""
     self._records.close()
 
 
-def save_checkpoints(job: build.Job, checkpoints: Checkpoints) -> Action:
+def save_checkpoints(
+  job: build.Job, checkpoints: Checkpoints, report: Report
+) -> Action:
   """Returns the action that saves the state every checkpoint.every_steps."""
 
   def save(moment: Moment) -> None:
     if moment.ending or moment.done % job.config.checkpoint.every_steps == 0:
       _check_finite(jax.device_get(moment.metrics), moment.done)
-      checkpoints.save(moment.done, moment.state, force=True)
+      checkpoints.save(
+        moment.done,
+        moment.state,
+        force=True,
+        more={'interval': report.interval()},
+      )
 
   return save
 
@@ -206,9 +236,3 @@ def _check_finite(values: dict[str, Any], done: int) -> None:
       raise DivergedError(
         f'{name} is {values[name]} at step {done:,}; that state is not saved'
       )
-
-
-def _means(interval: list[dict[str, jax.Array]]) -> dict[str, float]:
-  """The mean of each metric over some steps."""
-  values = jax.device_get(interval)
-  return {k: float(np.mean([v[k] for v in values])) for k in values[0]}

@@ -1,4 +1,4 @@
-"""The work folder: what it holds, and whether it is this run's."""
+"""The work folder: whether it is this run's, and what is written into it."""
 
 import json
 import pathlib
@@ -7,17 +7,20 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from clu import metric_writers
 from jax.experimental import multihost_utils
 
 from contrastive_jax.config import Config, Error, flat
 from contrastive_jax.data import headers
-from contrastive_jax.training import build, progress, sizing
+from contrastive_jax.training import (
+  build,
+  identity,
+  processes,
+  progress,
+  sidefiles,
+  sizing,
+)
 from contrastive_jax.training.checkpoint import atomic_write
 
-# Config fields that may change when a run is continued: none of them changes
-# what is learned.
-_FREE_FIELDS = ('checkpoint', 'log', 'evaluation', 'mapping')
 _NAMED = 20  # unreadable images; the file has all
 
 
@@ -25,8 +28,10 @@ def local_path(workdir: str | pathlib.Path) -> pathlib.Path:
   """Returns the folder as a path.
 
   Raises:
-    ValueError: it is a URL, or a file.
+    ValueError: it is empty, a URL, or a file.
   """
+  if not str(workdir).strip():
+    raise Error('the work folder has no name: give --workdir a folder')
   if '://' in str(workdir):
     raise Error(f'the work folder {workdir} is a URL: mount it as a folder')
   workdir = pathlib.Path(workdir)
@@ -46,51 +51,60 @@ def take_choices(config: Config, workdir: pathlib.Path) -> Config:
   path = workdir / 'config.json'
   if not sizing.is_open(config) or not path.exists():
     return config
-  try:
-    before = flat(json.loads(path.read_text()))
-  except (ValueError, AttributeError):
-    return config  # damaged: `write_config` will say so
+  before = flat(sidefiles.read_object(path))
   config = ml_collections.ConfigDict(config.to_dict())
   if before.get('minutes') == config.minutes:
     now = flat(config.to_dict())
-    config.update_from_flattened_dict(
-      {f: before[f] for f in sizing.OPEN if now[f] is None and f in before}
-    )
+    try:
+      config.update_from_flattened_dict(
+        {f: before[f] for f in sizing.OPEN if now[f] is None and f in before}
+      )
+    except TypeError as error:
+      raise Error(f'{path} is damaged ({error})') from error
   return config
 
 
-def write_config(job: build.Job, workdir: pathlib.Path) -> None:
+def config_json(job: build.Job) -> dict[str, Any]:
+  """Returns what config.json says of a run.
+
+  Args:
+    job: whose resolved config it is.
+  """
+  config = json.loads(job.config.to_json())
+  # The number of images is part of the experiment: ids and steps follow it.
+  config['run'] = json.loads(json.dumps(job.run._asdict()))
+  config['run']['devices'] = job.mesh.size
+  config['run']['data'] = identity.of_data(job.source.train)
+  return identity.sealed(config)
+
+
+def write_config(
+  job: build.Job, workdir: pathlib.Path
+) -> tuple[int | None, list[str]]:
   """Writes config.json, or compares with the one of the run to be continued.
 
   Args:
     job: whose resolved config is written.
     workdir: is made if it is missing.
 
+  Returns:
+    How many steps the run to be continued was to have, None if it begins; and
+    sentences about what differs from it and may.
+
   Raises:
     ValueError: the folder holds another experiment, or is not shared by all
-      processes, or holds an unreadable.json that is damaged.
+      processes, or a file in it is damaged or cannot be written; or the
+      processes have different configs or data.
   """
-  _read_unreadable(workdir)  # at its end a run adds to it: not after hours
   path = workdir / 'config.json'
-  config = json.loads(job.config.to_json())
-  # The number of images is part of the experiment: ids and steps follow it.
-  config['run'] = json.loads(json.dumps(job.run._asdict()))
-  if any((workdir / 'checkpoints').glob('*')):
-    try:
-      before = flat(json.loads(path.read_text()))
-    except (OSError, ValueError, AttributeError) as error:
-      raise Error(
-        f'{path} is missing or damaged ({error}), but there are checkpoints: '
-        'use another --workdir'
-      ) from error
-    now = flat(config)
-    # A field that only one of them has came with another version.
-    for key in sorted(now.keys() & before.keys()):
-      if key.split('.')[0] not in _FREE_FIELDS and before[key] != now[key]:
-        raise Error(
-          f'{workdir} holds a run with {key}={before[key]}, this one has '
-          f'{key}={now[key]}: use another --workdir'
-        )
+  with processes.together():
+    sidefiles.check(workdir)
+    _read_unreadable(workdir)  # at its end a run adds to it: not after hours
+    config = config_json(job)
+    steps, said = _compare(config, workdir)
+  processes.check_same(
+    [json.loads(text) for text in processes.gather(json.dumps(config))]
+  )
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
     atomic_write(path, json.dumps(config, indent=2) + '\n')
@@ -101,6 +115,39 @@ def write_config(job: build.Job, workdir: pathlib.Path) -> None:
       f'{workdir} is not shared: only {np.sum(seen)} of {np.size(seen)} '
       'processes see the config.json that process 0 wrote'
     )
+  return steps, said
+
+
+def _compare(
+  config: dict[str, Any], workdir: pathlib.Path
+) -> tuple[int | None, list[str]]:
+  """Returns what `write_config` does."""
+  kept = [path.name for path in (workdir / 'checkpoints').glob('*')]
+  if not kept:
+    return None, []
+  path = workdir / 'config.json'
+  try:
+    before = sidefiles.read_object(path)
+  except Error as error:
+    raise Error(
+      f'{path} is missing or damaged ({error.__cause__}), but there are '
+      'checkpoints: use another --workdir'
+    ) from error
+  said = identity.compare(workdir, before, config)
+  newest = max((int(name) for name in kept if name.isdecimal()), default=0)
+  total = config['run']['total_steps']
+  if newest > total:
+    raise Error(
+      f'{workdir} has a checkpoint of step {newest:,}, and {total:,} steps are '
+      'asked for: a run can be extended, not taken back'
+    )
+  return before['run'].get('total_steps'), said
+
+
+def begin(workdir: pathlib.Path) -> None:
+  """Removes, by process 0, the summary of a run that is to go on."""
+  if jax.process_index() == 0:
+    (workdir / 'summary.json').unlink(missing_ok=True)
 
 
 def report_unreadable(
@@ -148,51 +195,18 @@ def _read_unreadable(workdir: pathlib.Path) -> dict[int, str]:
   if not path.exists():
     return {}
   try:
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text(encoding='utf-8'))
     if isinstance(found, list):  # of an earlier version: ids alone
       found = dict.fromkeys(found, '')
     return {int(i): str(reason) for i, reason in found.items()}
-  except (OSError, ValueError, TypeError, AttributeError) as error:
+  except (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+  ) as error:
     raise Error(
       f'{path} is damaged ({error}): remove it, it only names images'
     ) from error
-
-
-class Records:
-  """metrics.jsonl and TensorBoard's events, written by process 0."""
-
-  def __init__(self, workdir: pathlib.Path, start_step: int):
-    """Opens both; what a killed run wrote after start_step is dropped."""
-    self.last: dict[str, Any] = {}
-    self._path = workdir / 'metrics.jsonl'
-    self._main = jax.process_index() == 0
-    if self._path.exists():
-      lines = []
-      for line in self._path.read_text().splitlines():
-        try:
-          report = json.loads(line)
-          number = report['step']
-        except (ValueError, KeyError, TypeError):
-          continue  # cut off when the process was killed
-        if number <= start_step:
-          lines.append(line + '\n')
-          self.last = report
-      if self._main:
-        atomic_write(self._path, ''.join(lines))
-    self._writer = metric_writers.create_default_writer(
-      workdir, just_logging=not self._main
-    )
-
-  def write(self, report: dict[str, Any]) -> None:
-    """Appends a report."""
-    if self._main:
-      with self._path.open('a') as file:
-        file.write(json.dumps(report) + '\n')
-    self._writer.write_scalars(
-      report['step'],
-      {k: v for k, v in report.items() if isinstance(v, int | float)},
-    )
-
-  def close(self) -> None:
-    """Waits until all is on disk."""
-    self._writer.close()

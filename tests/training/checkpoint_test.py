@@ -173,7 +173,7 @@ def exchange_hashes(step):
     (delete_state, 'cannot be read'),
     (delete_hashes, 'cannot be read'),
     (delete_everything, 'cannot be read'),
-    (exchange_hashes, 'content hash of '),
+    (exchange_hashes, 'it is of another step'),
   ],
   ids=lambda value: getattr(value, '__name__', ''),
 )
