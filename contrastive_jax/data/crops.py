@@ -2,8 +2,8 @@
 
 A crop is drawn by one of three rules; with the same scale and ratio they are
 three distributions. Of a square image, scale (0.08, 1), ratio (3/4, 4/3), the
-mean share of the area is 0.48 by torchvision's rule, 0.48 by TensorFlow's and
-0.54 by BYOL's; of one of 200 x 600 pixels 0.22, 0.21 and 0.40.
+mean share of the area is 0.48 by torchvision's rule, 0.40 by TensorFlow's and
+0.53 by BYOL's; of one of 200 x 600 pixels 0.22, 0.20 and 0.39.
 
 The crop is cut out, then resized: pixels outside of it count nothing. Centers
 of pixels lie at halves. Without antialiasing a pixel of the result is

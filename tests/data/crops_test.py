@@ -99,6 +99,7 @@ def test_the_rules_are_three_distributions():
   square, wide = (256, 256), (200, 600)
   assert abs(share(square, 'torchvision') - 0.479) < 0.01
   assert abs(share(wide, 'torchvision') - 0.224) < 0.01
+  assert abs(share(square, 'tensorflow') - 0.409) < 0.01
   assert abs(share(square, 'byol') - 0.535) < 0.01
   assert abs(share(wide, 'byol') - 0.396) < 0.01
 

@@ -1,0 +1,1 @@
+"""What is done to runs that no test has time for; each prints its counts."""
