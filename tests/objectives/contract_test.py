@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.training import build, optim, step
 from contrastive_jax.training.checkpoint import Checkpoints
@@ -21,6 +23,9 @@ from tests import tiny
 CONFIGS = [f'{name}_small' for name in small_configs.NAMES]
 NAMES = [*CONFIGS, *small_configs.OPTIONS]
 STEPS = 4
+# Of 22 steps an epoch: the teacher of DINO is warm from epoch 30 on, SwAV's
+# queue in use from epoch 15 on.
+LATE = 990
 
 
 class Trajectory(NamedTuple):
@@ -38,6 +43,7 @@ def trajectory(name: str, devices: int) -> Trajectory:
   # SGD: LARS and Adam would hide a gradient of a wrong scale, and Adam makes
   # much of the last bit. Its momentum after one step is the gradient.
   config = tiny.config_of(name)
+  config.steps = 1100  # so that what begins late has begun at `LATE`
   job = build.build(config, mesh)
   job = job._replace(optimizer=optax.sgd(1e-3, momentum=0.9))
   train_step = step.mapped(
@@ -74,6 +80,37 @@ def test_eight_devices_are_one(name):
   for part in ('params', 'model_state'):
     trees = [getattr(state, part) for state in after]
     assert max(relative_errors(*trees)) < 1e-5, part
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_eight_devices_are_one_late_in_a_run(name):
+  """From one state in the middle, where queues are full: a step on each."""
+  one, eight = trajectory(name, 1), trajectory(name, 8)
+  rng = np.random.default_rng(0)
+  late = one.states[STEPS].replace(
+    step=np.int32(LATE),
+    opt_state=jax.tree.map(np.zeros_like, one.states[STEPS].opt_state),
+    # Off the kinks of ReLUs, at which the last bit decides (`parity`).
+    params=jax.tree.map(
+      lambda p: (p * (1 + 0.01 * rng.normal(size=p.shape))).astype(p.dtype),
+      one.states[STEPS].params,
+    ),
+  )
+  after = []
+  for run in (eight, one):
+    state = jax.device_put(late, NamedSharding(run.job.mesh, P()))
+    (state, _), _ = run.train_step(state, build.first_batch(run.job))
+    after.append(plain(jax.device_get(state)))
+  for part in ('opt_state', 'params', 'model_state'):
+    trees = [getattr(state, part) for state in after]
+    assert max(relative_errors(*trees)) < 1e-5, part
+  if name == 'swav, queue':  # or the test would show nothing
+    early = one.states[STEPS].replace(
+      step=np.int32(0), opt_state=late.opt_state
+    )
+    (other, _), _ = one.train_step(early, build.first_batch(one.job))
+    gradients = (jax.device_get(other).opt_state, after[1].opt_state)
+    assert max(relative_errors(*gradients)) > 1e-3
 
 
 @pytest.mark.parametrize('name', NAMES)
