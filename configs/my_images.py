@@ -31,7 +31,9 @@ def get_config(source='digits'):
     (c.optimizer, 'warmup_epochs', float),
   ):
     part[field] = config_dict.placeholder(kind)  # chosen
-  c.data.eval_crop = 1.0  # your images need not show their thing in the middle
+  # Your images need not show their thing in the middle.
+  c.data.eval_crop = 1.0
+  c.data.antialias = True
   c.augment.update(presets.SIMCLR_CIFAR)
   # A crop of 8 % may show nothing of what a picture is of.
   c.augment.crop_scale = (0.2, 1.0)

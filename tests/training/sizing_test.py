@@ -72,13 +72,14 @@ def test_more_time_never_buys_less_computation():
     for minutes in (1, 10, 100, 1000, 10_000):
       config, _ = _chosen(60_000, side, minutes, devices)
       costs.append(_seconds(config, 60_000, devices) / config.epochs)
-    assert costs == sorted(costs)
+    assert (np.diff(costs) > -1e-6).all()
     assert costs[0] < costs[-1]
 
 
 def test_what_is_set_stays():
   config, notes = _chosen(
-    **{'batch_size': 48, 'encoder.width': 16, 'optimizer.name': 'sgd'}
+    minutes=600.0,
+    **{'batch_size': 48, 'encoder.width': 16, 'optimizer.name': 'sgd'},
   )
   assert config.batch_size == 48
   assert config.encoder.width == 16
@@ -89,8 +90,8 @@ def test_what_is_set_stays():
 
 
 def test_a_choice_follows_from_what_was_set():
-  narrow, _ = _chosen(side=300, **{'encoder.width': 16})
-  wide, _ = _chosen(side=300, **{'encoder.width': 64})
+  narrow, _ = _chosen(side=300, minutes=200.0, **{'encoder.width': 16})
+  wide, _ = _chosen(side=300, minutes=200.0, **{'encoder.width': 64})
   assert narrow.data.image_size > wide.data.image_size
   large, _ = _chosen(batch_size=1024)
   assert large.optimizer.name == 'lars'
