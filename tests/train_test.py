@@ -164,6 +164,7 @@ def test_another_experiment_may_not_use_the_same_folder(tmp_path):
   other = config.to_dict()
   other['data']['image_size'] = 8
   other['objective']['temperature'] = 0.1
+  other['run'] = {'total_steps': 4}
   (tmp_path / 'config.json').write_text(json.dumps(other))
   with pytest.raises(ValueError, match='objective.temperature=0.1, this one'):
     train.pretrain(config, tmp_path)

@@ -1,6 +1,5 @@
 """A run's frozen encoder, and what it says of a data set."""
 
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +8,16 @@ import jax
 import ml_collections
 import numpy as np
 
-from contrastive_jax.config import Config, Error, MissingError, base
+from contrastive_jax.config import (
+  Config,
+  Error,
+  MissingError,
+  base,
+  check_keys,
+)
 from contrastive_jax.data.split import Source, Split
 from contrastive_jax.evaluation import features
-from contrastive_jax.training import build, step
+from contrastive_jax.training import build, ranges, sidefiles, step
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.state import TrainState
 
@@ -143,13 +148,17 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     raise MissingError(
       f'{workdir} is not a work folder: there is no config.json in it'
     )
+  fields = sidefiles.read_object(path)
+  if 'run' not in fields:
+    raise Error(f'{path} is damaged (it does not say how long the run is)')
+  del fields['run']
   try:
-    fields = json.loads(path.read_text())
-    fields.pop('run')
     config = ml_collections.ConfigDict(fields)
-  except (ValueError, AttributeError, KeyError) as error:
+    _fill(config, base())
+    check_keys(config)
+    ranges.check(config)
+  except (ValueError, TypeError, AttributeError, KeyError) as error:
     raise Error(f'{path} is damaged ({error})') from error
-  _fill(config, base())
   return config
 
 

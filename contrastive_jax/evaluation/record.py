@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -22,17 +23,31 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   try:
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text(encoding='utf-8'))
     # Earlier versions kept the results of one step only, and named it once.
     once = {'step': stored['step']} if 'step' in stored else {}
     results = [once | result for result in stored['results']]
     for result in results:
-      _key(result)
+      hash(_key(result))
     return results
-  except (ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise Error(
       f'{path} is damaged ({error!r}): repair it or move it away'
     ) from None
+
+
+def check(path: pathlib.Path) -> None:
+  """Refuses a file, before hours of work, that could not be written after it.
+
+  Args:
+    path: of evaluation.json, which need not exist.
+
+  Raises:
+    Error: it is damaged, or its folder is not to be written.
+  """
+  read(path)
+  if not os.access(path.parent, os.W_OK):
+    raise Error(f'{path} cannot be written: its folder is read-only')
 
 
 def add(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> None:

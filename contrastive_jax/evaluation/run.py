@@ -71,7 +71,7 @@ def evaluate(
     )
   path = pathlib.Path(workdir) / 'evaluation.json'
   job, state = encoder.load(workdir, step, source)
-  record.read(path)  # a damaged file is refused now, not after hours of work
+  record.check(path)
   seed = int(job.config.seed if seed is None else seed)
   loaded = [
     labels.checked(sources.load(spec, channels=job.source.train.channels))

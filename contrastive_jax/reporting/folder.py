@@ -4,10 +4,12 @@ import datetime
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from contrastive_jax.config import Error, MissingError, flat
+
+_MOST_REPORTS = 10_000
 
 
 class Run(NamedTuple):
@@ -47,13 +49,13 @@ def read(workdir: str | pathlib.Path, name: str = '') -> Run:
       f'{path} is not a work folder: there is no config.json in it'
     )
   gaps: list[str] = []
-  config = _object(path / 'config.json', gaps)
+  config = _object(path / 'config.json', gaps, _check_config)
   if not (path / 'config.json').exists():
     gaps.append('There is no config.json: what was trained is not known.')
   reports = _reports(path / 'metrics.jsonl', gaps)
-  summary = _object(path / 'summary.json', gaps)
-  results = _object(path / 'evaluation.json', gaps).get('results', [])
-  results = [row for row in results if isinstance(row, dict)]
+  summary = _object(path / 'summary.json', gaps, _check_summary)
+  results = _object(path / 'evaluation.json', gaps, _check_results)
+  results = results.get('results', [])
   run = Run(
     path,
     name or path.resolve().name,
@@ -126,7 +128,9 @@ def _flat_value(run: Run, key: str) -> Any:
   return flat(run.config).get(key)
 
 
-def _object(path: pathlib.Path, gaps: list[str]) -> dict[str, Any]:
+def _object(
+  path: pathlib.Path, gaps: list[str], check: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
   """Returns a JSON object, {} where there is none; damage goes to `gaps`."""
   if not path.exists():
     return {}
@@ -134,34 +138,82 @@ def _object(path: pathlib.Path, gaps: list[str]) -> dict[str, Any]:
     value = json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(value, dict):
       raise Error('it holds no JSON object')
+    if not check(value):
+      raise Error('a value in it is of another type')
     return value
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     gaps.append(f'{path.name} is damaged and left out ({error}).')
     return {}
 
 
+def _check_config(config: dict[str, Any]) -> bool:
+  run = config.get('run', {})
+  return isinstance(run, dict) and isinstance(
+    run.get('total_steps'), int | None
+  )
+
+
+def _check_summary(summary: dict[str, Any]) -> bool:
+  rows = summary.get('rows', {})
+  return (
+    isinstance(summary.get('verdict'), str | None)
+    and isinstance(rows, dict)
+    and all(isinstance(row, dict) for row in rows.values())
+    and all(
+      isinstance(value, int | float | None)
+      for row in rows.values()
+      for value in row.values()
+    )
+  )
+
+
+def _check_results(evaluation: dict[str, Any]) -> bool:
+  results = evaluation.get('results', [])
+  return isinstance(results, list) and all(
+    isinstance(row, dict)
+    and not any(isinstance(value, list | dict) for value in row.values())
+    for row in results
+  )
+
+
 def _reports(path: pathlib.Path, gaps: list[str]) -> list[dict[str, Any]]:
-  """Returns the lines that can be read; the others are counted in `gaps`."""
+  """Returns the lines that can be read; the others are counted in `gaps`.
+
+  Of a long run every second, fourth, ... line is kept, and the last: a figure
+  shows no more, and all of them would take a gigabyte.
+  """
   if not path.exists():
     return []
-  lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-  reports, damaged = [], []
-  for number, line in enumerate(lines, 1):
-    try:
-      report = json.loads(line)
-      if not isinstance(report['step'], int):
-        raise ValueError
-      reports.append(report)
-    except (ValueError, KeyError, TypeError):
-      damaged.append(number)
-  if damaged == [len(lines)]:
+  reports: list[dict[str, Any]] = []
+  damaged: list[int] = []
+  number, read, stride, last = 0, 0, 1, {}
+  with path.open(encoding='utf-8', errors='replace') as file:
+    for number, line in enumerate(file, 1):
+      try:
+        report = json.loads(line)
+        if type(report['step']) is not int:
+          raise ValueError
+      except (ValueError, KeyError, TypeError, RecursionError):
+        damaged.append(number)
+        continue
+      last = report
+      if read % stride == 0:
+        reports.append(report)
+      read += 1
+      if len(reports) > _MOST_REPORTS:
+        reports, stride = reports[::2], 2 * stride
+  if reports and reports[-1] is not last:
+    reports.append(last)
+  if stride > 1:
+    gaps.append(f'Of {read:,} reports one in {stride} is shown.')
+  if damaged == [number]:
     gaps.append(
       'The last line of metrics.jsonl is cut off: the run was killed, or is '
       'writing it.'
     )
   elif damaged:
     gaps.append(
-      f'{len(damaged)} of {len(lines)} lines of metrics.jsonl are damaged and '
+      f'{len(damaged)} of {number} lines of metrics.jsonl are damaged and '
       f'left out, the first of them line {damaged[0]}.'
     )
   return reports

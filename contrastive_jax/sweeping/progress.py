@@ -14,10 +14,23 @@ from contrastive_jax.data import sources
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.sweeping import Overrides
 from contrastive_jax.sweeping.plan import Point, setting_text
+from contrastive_jax.training import sidefiles
 
 # Config fields that may change when a sweep is continued: they change neither
 # what is learned nor how it is measured.
-_FREE_FIELDS = ('checkpoint', 'log', 'mapping', 'seed')
+_FREE_FIELDS = ('checkpoint', 'log', 'seed')
+
+# What is a number in a summary.json, if it is there.
+NUMBERS = (
+  'linear_accuracy',
+  'knn_accuracy',
+  'few_label_accuracy',
+  'feature_rank',
+  'loss',
+  'chance_loss',
+  'images_per_second',
+  'test_images',
+)
 
 # Data that is one small file or two, not a folder to go through or a download.
 _SMALL_SOURCES = ('digits', 'idx:')
@@ -49,7 +62,11 @@ def pin(
       workdir.mkdir(parents=True, exist_ok=True)
       write_whole(path, json.dumps(now, indent=2) + '\n')
     return
-  before = json.loads(path.read_text())
+  before = sidefiles.read_object(path)
+  if not isinstance(before.get('config'), dict) or not isinstance(
+    before.get('sweep'), list
+  ):
+    raise Error(f'{path} is damaged (it names no sweep): use another --workdir')
   # A field that only one of them has came with another version.
   for key in sorted(now['config'].keys() & before['config'].keys()):
     if before['config'][key] != now['config'][key]:
@@ -74,13 +91,21 @@ def read_summary(point: Point) -> dict[str, Any] | None:
   path = point.folder / 'summary.json'
   if not path.exists():
     return None
-  data = json.loads((point.folder / 'config.json').read_text())['data']
-  if not data.get('held_out', 0) > 0:
+  summary = sidefiles.read_object(path)
+  config = flat(sidefiles.read_object(point.folder / 'config.json'))
+  held_out = config.get('data.held_out', 0)
+  if not isinstance(held_out, int | float) or not held_out > 0:
     raise Error(
-      f'{point.folder} was scored on the test split (its data.held_out is 0): '
-      'a sweep chooses on a part of train, so this score is not taken'
+      f'{point.folder} was scored on the test split (data.held_out is 0 in its '
+      'config.json): a sweep chooses on a part of train, so this score is not taken'
     )
-  return json.loads(path.read_text())
+  # A collapsed run has no scores; whatever else is no number is none.
+  for key in set(summary).intersection(NUMBERS):
+    if not isinstance(summary[key], int | float | None):
+      raise Error(f'{path} is damaged ({key} is {summary[key]!r})')
+  if not isinstance(summary.get('loss'), int | float):
+    raise Error(f'{path} is damaged (it has no loss)')
+  return summary
 
 
 def read_failure(point: Point) -> str:
@@ -88,8 +113,8 @@ def read_failure(point: Point) -> str:
   path = point.folder / 'failed.json'
   if not path.exists():
     return ''
-  failure = json.loads(path.read_text())
-  return f'exit code {failure["exit_code"]}: {failure["last_line"]}'
+  failure = sidefiles.read_object(path)
+  return f'exit code {failure.get("exit_code")}: {failure.get("last_line")}'
 
 
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
@@ -171,8 +196,9 @@ def _training_sizes(points: Sequence[Point]) -> dict[tuple, int]:
   for point in points:
     path = point.folder / 'config.json'
     if path.exists():
-      run = json.loads(path.read_text())['run']
-      sizes[_data(point)] = run['num_examples']
+      size = flat(sidefiles.read_object(path)).get('run.num_examples')
+      if isinstance(size, int):
+        sizes[_data(point)] = size
   for point in points:
     source, share = _data(point)
     in_epochs = point.config.steps is None and (source, share) not in sizes

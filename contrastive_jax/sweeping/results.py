@@ -10,23 +10,14 @@ from typing import Any
 from contrastive_jax.evaluation import intervals
 from contrastive_jax.sweeping.plan import Point, setting_text
 from contrastive_jax.sweeping.progress import (
+  NUMBERS,
   read_failure,
   read_summary,
   write_whole,
 )
 from contrastive_jax.sweeping.scores import SCORES, Setting, spread
 
-_MEASURED = (
-  'linear_accuracy',
-  'knn_accuracy',
-  'few_label_accuracy',
-  'feature_rank',
-  'loss',
-  'chance_loss',
-  'verdict',
-  'images_per_second',
-  'test_images',
-)
+_MEASURED = (*NUMBERS[:6], 'verdict', *NUMBERS[6:])
 _PLOTTED = ('linear_accuracy', 'knn_accuracy', 'feature_rank')
 _NOTE = (
   'Scored on a part of the training split that was held out (data.held_out); '

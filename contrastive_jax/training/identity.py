@@ -96,6 +96,11 @@ def compare(
   Raises:
     Error: they are of two experiments, or `before` has lost something.
   """
+  if not isinstance(before.get('run'), Mapping):
+    raise Error(
+      f'{where}/config.json is damaged (it does not say how long the run is): '
+      'use another --workdir'
+    )
   said = []
   old, new = _complete(before), flat(now)
   same_data = old.get('run.data') == new.get('run.data')
@@ -127,11 +132,6 @@ def compare(
     raise Error(
       f'{where} holds a run on other data: there are as many images, but their '
       'names, sizes or labels are not the same; use another --workdir'
-    )
-  if not isinstance(before.get('run'), Mapping):
-    raise Error(
-      f'{where}/config.json is damaged (it does not say how long the run is): '
-      'use another --workdir'
     )
   stored = before['run'].get('sha256')
   if stored is not None and stored != _seal(before):
