@@ -86,6 +86,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   if not any(re.match(r'--?config(=|$)', argument) for argument in argv):
     argv = [argv[0], f'--config={_DEFAULT_CONFIG}', *argv[1:]]
   argv = command_line.with_config_paths(argv)
+  command_line.check_config(argv)
   with command_line.said_in_a_sentence():
     rest = flags.FLAGS(argv)
     # A file that could not be loaded fails at its first use, not before.

@@ -97,7 +97,7 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
     predictions[-1].append(np.asarray(predicted))
     value = float(np.mean(predicted == labels))
     values[-1].append(value)
-    return {'headline': True, 'value': value}
+    return {'headline': True, 'value': value, 'examples': len(labels)}
 
   monkeypatch.setattr(evaluate, '_result', scored)
   monkeypatch.setattr(evaluate, 'line', str)

@@ -6,10 +6,18 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from contrastive_jax.config import Config, Error, packaged_config
+from contrastive_jax.config import (
+  Config,
+  Error,
+  check_keys,
+  flat,
+  packaged_config,
+  unknown_key,
+)
 
 # Set to anything, a command shows where an error was raised.
 _TRACEBACK = 'CONTRASTIVE_JAX_TRACEBACK'
@@ -42,6 +50,8 @@ def said_in_a_sentence() -> Iterator[None]:
   try:
     yield
   except (AttributeError, KeyError) as error:
+    if "no attribute 'get_config'" in str(error):
+      sys.exit('error: the config file has no function get_config(source)')
     # ml_collections knows the nearest key; it quotes itself twice.
     if 'Did you mean' not in str(error):
       raise
@@ -51,7 +61,12 @@ def said_in_a_sentence() -> Iterator[None]:
     path = str(error).partition('directory: ')[2].replace("'", '')
     sys.exit(f'error: there is no config file {path}' if path else f'{error}')
   except (flags.Error, TypeError) as error:
-    sys.exit(f'error: {error}')
+    if 'positional argument' in str(error):
+      sys.exit(
+        'error: get_config of the config file does not take the source that '
+        "follows the colon: write get_config(source='digits')"
+      )
+    sys.exit(f'error: {str(error).strip().splitlines()[0]}')
 
 
 @contextlib.contextmanager
@@ -90,9 +105,53 @@ def with_config_paths(argv: Sequence[str]) -> list[str]:
   return found
 
 
+def check_config(arguments: Sequence[str]) -> None:
+  """Ends the process with one sentence if --config or an override is wrong.
+
+  ml_collections would try the overrides on whatever the file returns.
+
+  Args:
+    arguments: of the command line, after `with_config_paths`.
+
+  Raises:
+    SystemExit: the file returns no whole config, or an override names no field.
+  """
+  path, overrides = '', []
+  for argument in arguments:
+    if match := re.match(r'--?(?:no)?config\.([\w.]*)(.?)', argument):
+      overrides.append(match[1])
+    elif match := re.match(r'--?config=(.*)', argument):
+      path = match[1]
+  if not path:
+    return
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', None, flag_values=values)
+  try:
+    with said_in_a_sentence():
+      values(['', f'--config={path}'])
+      config = values.config
+      if isinstance(config, ml_collections.ConfigDict):
+        config.get('seed')  # a file that could not be loaded fails here
+      else:
+        raise Error(
+          f'get_config returns {type(config).__name__}, no config: it starts '
+          'from contrastive_jax.config.base() and returns it whole'
+        )
+      check_keys(config)
+      known = flat(config.to_dict())
+      for key in overrides:
+        if any(name.startswith(f'{key}.') for name in known):
+          raise Error(f'config.{key} is a part of the config: set its fields')
+        if key not in known:
+          raise Error(unknown_key(key, set(known)))
+  except Error as error:
+    sys.exit(f'error: {error} (--config={path})')
+
+
 def read_config(arguments: list[str]) -> Config:
   """Reads --config and its overrides; what is wrong is said in a sentence."""
   arguments = with_config_paths(arguments)
+  check_config(arguments)
   # Flags of our own: the process may have others of that name.
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(

@@ -18,16 +18,35 @@ at once, in tables, plots and folders.
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from contrastive_jax.config import Config, Error
 
 Overrides: TypeAlias = dict[str, Any]
+T = TypeVar('T')
+
+MOST = 10_000  # points of a sweep
 
 
 def axis(field: str, values: Iterable[Any]) -> list[Overrides]:
-  """Returns one override for each value of a field."""
-  return [{field: value} for value in values]
+  """Returns one override for each value of a field.
+
+  Raises:
+    ValueError: there is no end of them.
+  """
+  return [{field: value} for value in finite(values)]
+
+
+def finite(values: Iterable[T]) -> list[T]:
+  """Returns a list of what there is.
+
+  Raises:
+    ValueError: it is more than any sweep has: there may be no end of it.
+  """
+  found = list(itertools.islice(values, MOST + 1))
+  if len(found) > MOST:
+    raise Error(f'the sweep has more than {MOST:,} points, or no end')
+  return found
 
 
 def product(*sweeps: Iterable[Overrides]) -> list[Overrides]:
@@ -36,7 +55,8 @@ def product(*sweeps: Iterable[Overrides]) -> list[Overrides]:
   Raises:
     ValueError: two of them set the same field.
   """
-  return [_merged(parts) for parts in itertools.product(*sweeps)]
+  lists = [finite(sweep) for sweep in sweeps]
+  return finite(_merged(parts) for parts in itertools.product(*lists))
 
 
 def zipped(*sweeps: Iterable[Overrides]) -> list[Overrides]:
@@ -45,7 +65,7 @@ def zipped(*sweeps: Iterable[Overrides]) -> list[Overrides]:
   Raises:
     ValueError: they are not equally long, or two set the same field.
   """
-  lists = [list(sweep) for sweep in sweeps]
+  lists = [finite(sweep) for sweep in sweeps]
   lengths = [len(sweep) for sweep in lists]
   if len(set(lengths)) > 1:
     raise Error(f'zipped sweeps are of different lengths: {lengths}')

@@ -5,6 +5,7 @@ import itertools
 import pathlib
 import re
 import runpy
+import types
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from contrastive_jax.config import (
   flat,
   unknown_key,
 )
-from contrastive_jax.sweeping import Overrides
+from contrastive_jax.sweeping import MOST, Overrides, finite
 
 # Share of the training split that scores a point, unless the config has one.
 HELD_OUT = 0.1
@@ -70,7 +71,7 @@ def load_sweep(
     raise Error(f'{path} has no function get_sweep(config)')
   try:
     found = module['get_sweep'](copy.deepcopy(config))
-    overrides = list(found) if isinstance(found, Iterable) else [found]
+    overrides = finite(found) if isinstance(found, Iterable) else [found]
   except (AttributeError, KeyError) as error:
     # ml_collections adds which fields there are, in lines of their own.
     sentence = str(error).strip('"\'').split('\\n')[0].split('\n')[0]
@@ -80,7 +81,15 @@ def load_sweep(
   for override in overrides:
     if not isinstance(override, dict):
       raise Error(f'get_sweep of {path} yields {override!r}, not a dict')
-  return overrides, module.get('SEEDS', 1)
+    for key in override:
+      if not isinstance(key, str):
+        raise Error(f'get_sweep of {path} sets {key!r}, which is no field')
+    if not isinstance(override.get('label', ''), str):
+      raise Error(f'get_sweep of {path} has a label that is no text')
+  seeds = module.get('SEEDS', 1)
+  if type(seeds) is not int or seeds < 1:
+    raise Error(f'SEEDS of {path} is {seeds!r}: it must be at least 1')
+  return overrides, seeds
 
 
 def make_plan(
@@ -112,6 +121,11 @@ def make_plan(
   """
   if not sweep:
     raise Error('the sweep yields no overrides')
+  if len(sweep) * seeds > MOST:
+    raise Error(
+      f'the sweep has {len(sweep):,} settings x {seeds:,} seeds: at most '
+      f'{MOST:,} points can be'
+    )
   configs = [_overridden(base, override, given) for override in sweep]
   fields = dict.fromkeys(itertools.chain.from_iterable(sweep))
   # The label first: it stands for what goes with it.
@@ -206,7 +220,29 @@ def _overridden(base: Config, override: Overrides, given: Overrides) -> Config:
     )
   if not config.data.held_out > 0:
     raise Error('a sweep sets data.held_out to 0: it scores on that part')
+  shown = ', '.join(f'{key}={value!r}' for key, value in override.items())
+  try:
+    _check(config)
+  except ValueError as error:
+    raise Error(f'no run could take the setting {shown}: {error}') from error
   return config
+
+
+def _check(config: Config) -> None:
+  """Refuses what a run would, as far as that is known without the data."""
+  # Only now: they import TensorFlow, and --help is not to wait for it.
+  from contrastive_jax import objectives
+  from contrastive_jax.models import encoders
+  from contrastive_jax.training import ranges, sizing
+
+  ranges.check(config)
+  config = copy.deepcopy(config)
+  with config.unlocked():
+    objectives.complete(config)
+  if not sizing.is_open(config):
+    side = config.data.image_size or 64
+    run = types.SimpleNamespace(input_shape=(side, side, 3))
+    encoders.make(config.encoder, run)
 
 
 def _at(config: Config, key: str) -> Any:

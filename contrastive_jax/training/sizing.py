@@ -55,8 +55,8 @@ _CIFAR_STEM, _CIFAR_STEM_UP_TO = 16, 64
 # Of these operations a second, in training, by a device: one core of a CPU,
 # measured (experiments/README.md). Nothing has run on the others: a guess on
 # the low side.
-_SPEED = {'cpu': 25e9, 'gpu': 3e12, 'tpu': 6e12}
-_PIXELS_A_SECOND = {'cpu': 7e6}  # crops and colors, where they are slow
+_SPEED = {'cpu': 20e9, 'gpu': 3e12, 'tpu': 6e12}
+_PIXELS_A_SECOND = {'cpu': 5e6}  # crops and colors, where they are slow
 _MEMORY_SHARE = 0.5  # what the activations may take
 _LOOKED_AT = 64  # images, for the typical side
 
