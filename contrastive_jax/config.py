@@ -176,9 +176,23 @@ def check_keys(config: Config) -> None:
 
 
 def unknown_key(key: str, known: set[str]) -> str:
-  """Returns the sentence that refuses `key` and names the nearest known one."""
-  near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
-  return f'unknown config key {key!r}; did you mean {near[0]!r}?'
+  """Returns the sentence that refuses `key`, and names a near one or those."""
+  part, _, last = key.rpartition('.')
+  beside = {
+    name.rpartition('.')[2]: name
+    for name in sorted(known)
+    if name.rpartition('.')[0] == part
+  }
+  near = [beside[n] for n in difflib.get_close_matches(last, beside, n=1)]
+  # A field that is elsewhere, or a part of the config that is misspelled.
+  near += [name for name in sorted(known) if name.rpartition('.')[2] == last]
+  near += difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.8)
+  if near:
+    return f'unknown config key {key!r}; did you mean {near[0]!r}?'
+  where = f'those of {part} are' if part and beside else 'there are'
+  return f'unknown config key {key!r}; {where} ' + ', '.join(
+    beside.values() or sorted({name.partition('.')[0] for name in known})
+  )
 
 
 def flat(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_the_command_draws_a_sheet(tmp_path, capsys):
     (('--config=tests/nix.py',), 'there is no config file tests/nix.py'),
     (
       ('--config=tests/tiny.py', '--config.objektive.temperature=1'),
-      'unknown config key: objektive',
+      "unknown config key 'objektive",
     ),
     (('--config=tests/tiny.py', '--imagse=3'), 'imagse'),
     (('--config=tests/tiny.py', '--images=65'), 'it must be from 1 to 64'),

@@ -262,8 +262,8 @@ def test_checkpoints_of_an_unknown_run_are_not_adopted(tmp_path):
 @pytest.mark.parametrize(
   ('argument', 'sentence'),
   [
-    ('--config.batchsize=3', 'Did you mean "batch_size"'),
-    ('--config.objektive.x=1', 'Did you mean "objective"'),
+    ('--config.batchsize=3', "did you mean 'batch_size'"),
+    ('--config.objektive.x=1', "unknown config key 'objektive.x'"),
     ('--config.data.source=folder:nowhere', 'no folder nowhere'),
     ('--config=configs/nowhere.py', 'no config file configs/nowhere.py'),
     ('--cpu_devices=3', 'batch size 64 is not divisible by 3 devices'),

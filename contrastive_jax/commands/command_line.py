@@ -59,7 +59,10 @@ def said_in_a_sentence() -> Iterator[None]:
     sys.exit(f'error: unknown config key: {sentence.strip(chr(34))}')
   except OSError as error:
     path = str(error).partition('directory: ')[2].replace("'", '')
-    sys.exit(f'error: there is no config file {path}' if path else f'{error}')
+    sentence = (
+      f'there is no config file {path}' if path else f'--config: {error}'
+    )
+    sys.exit(f'error: {sentence}')
   except (flags.Error, TypeError) as error:
     if 'positional argument' in str(error):
       sys.exit(
@@ -124,15 +127,17 @@ def check_config(arguments: Sequence[str]) -> None:
       path = match[1]
   if not path:
     return
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', None, flag_values=values)
+  values, alone = flags.FlagValues(), ['', f'--config={path}']
+  config_flags.DEFINE_config_file(
+    'config', None, flag_values=values, sys_argv=alone
+  )
   try:
     with said_in_a_sentence():
-      values(['', f'--config={path}'])
+      values(alone)
       config = values.config
-      if isinstance(config, ml_collections.ConfigDict):
-        config.get('seed')  # a file that could not be loaded fails here
-      else:
+      if config is not None:
+        getattr(config, 'get', lambda _: None)('seed')  # if it was not loaded
+      if not isinstance(config, ml_collections.ConfigDict):
         raise Error(
           f'get_config returns {type(config).__name__}, no config: it starts '
           'from contrastive_jax.config.base() and returns it whole'

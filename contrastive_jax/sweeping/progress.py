@@ -97,7 +97,8 @@ def read_summary(point: Point) -> dict[str, Any] | None:
   if not isinstance(held_out, int | float) or not held_out > 0:
     raise Error(
       f'{point.folder} was scored on the test split (data.held_out is 0 in its '
-      'config.json): a sweep chooses on a part of train, so this score is not taken'
+      'config.json): a sweep chooses on a part of train, so this score is not '
+      'taken'
     )
   # A collapsed run has no scores; whatever else is no number is none.
   for key in set(summary).intersection(NUMBERS):

@@ -173,3 +173,47 @@ def test_a_sweep_for_another_objective_is_refused():
   base, path = tiny.get_config(), SWEEPS / 'negatives_dimension.py'
   with pytest.raises(ValueError, match='does not go with this config: .*symme'):
     plan.load_sweep(path, base)
+
+
+@pytest.mark.parametrize(
+  ('text', 'sentence'),
+  [
+    ("return axis('seed', itertools.count())", 'no end'),
+    ("return ({'epochs': n} for n in itertools.count(1))", 'no end'),
+    (
+      "return product(axis('epochs', range(200)), axis('seed', range(200)))",
+      'more than 10,000 points',
+    ),
+    ("return zipped(({'epochs': n} for n in itertools.count(1)))", 'no end'),
+    ('return []', 'yields no overrides'),
+    ('return iter(())', 'yields no overrides'),
+    ('return [{3: 1}]', 'sets 3, which is no field'),
+    ("return [{'label': [1]}]", 'a label that is no text'),
+    ("return axis('batch_size', (1, 64))", 'setting batch_size=1: batch_size'),
+    ("return axis('objective.temperature', (-0.1,))", 'no run could take'),
+    ("return axis('data.eval_crop', (-1.0,))", 'data.eval_crop is -1'),
+    ("return axis('encoder.name', ('resnet51',))", "no encoder 'resnet51'"),
+    ("return axis('encoder.norm', ('layer',))", "norm 'layer' is unknown"),
+    ("return axis('augment.crop_scale', ((1.0, 0.5),))", 'it must rise'),
+  ],
+)
+def test_what_no_run_could_take_is_found_in_the_plan(tmp_path, text, sentence):
+  path = tmp_path / 'a.py'
+  path.write_text(
+    'import itertools\n'
+    'from contrastive_jax.sweeping import axis, product, zipped\n'
+    f'def get_sweep(config):\n  {text}\n'
+  )
+  with pytest.raises(ValueError, match=sentence):
+    make_plan(plan.load_sweep(path, tiny.get_config())[0])
+
+
+@pytest.mark.parametrize('seeds', ['0', '-1', '2.5', 'True', "'x'", '10**9'])
+def test_seeds_of_a_file(tmp_path, seeds):
+  path = tmp_path / 'a.py'
+  path.write_text(
+    f"SEEDS = {seeds}\ndef get_sweep(config): return [{{'epochs': 3}}]\n"
+  )
+  with pytest.raises(ValueError, match='SEEDS|seeds'):
+    overrides, count = plan.load_sweep(path, tiny.get_config())
+    make_plan(overrides, seeds=count)
