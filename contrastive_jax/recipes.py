@@ -130,5 +130,7 @@ def for_digits(c: Config) -> None:
   c.optimizer.schedule = 'cosine'
   c.optimizer.warmup_epochs = 5.0
   c.optimizer.warmup_start = 0.0
+  # One rule for all objectives, whose views are then alike.
+  c.augment.crop_rule = 'torchvision'
   c.augment.crop_scale = (0.5, 1.0)
   c.augment.flip = 0.0  # a mirrored digit is no digit
