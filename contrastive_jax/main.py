@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from contrastive_jax.commands import command_line
+from contrastive_jax.commands import command_line, rendezvous
+from contrastive_jax.config import Error
 
 _DEFAULT_CONFIG = 'simclr_small'
 # No default here: overrides would be tried on it before the user's own file.
@@ -46,6 +47,14 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer('processes', None, 'How many there are.')
 _PROCESS = flags.DEFINE_integer('process', None, 'Which of them this one is.')
+_JOIN_SECONDS = flags.DEFINE_float(
+  'join_seconds',
+  60.0,
+  'How long the processes of a job wait for each other when they start.',
+  lower_bound=1.0,
+)
+# After so many seconds without a sign of life a process counts as dead.
+_HEARTBEAT = 40
 
 
 def main(argv: Sequence[str]) -> None:
@@ -54,7 +63,10 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
-  set_up_devices(_CONFIG.value.batch_size)
+  with command_line.errors_in_a_sentence():
+    if not _WORKDIR.value.strip():
+      raise Error('--workdir is empty: give it a folder')
+    set_up_devices(_CONFIG.value.batch_size)
   # Only now: the import reads data, and makes TensorFlow leave devices alone.
   from contrastive_jax import train
 
@@ -63,7 +75,17 @@ def main(argv: Sequence[str]) -> None:
 
 
 def set_up_devices(batch_size: int | None) -> None:
-  """Joins the other processes, and divides a CPU into devices."""
+  """Joins the other processes, and divides a CPU into devices.
+
+  Raises:
+    Error: the flags contradict each other, or not all processes are there.
+  """
+  coordinator, processes, process = (
+    _COORDINATOR.value,
+    _PROCESSES.value,
+    _PROCESS.value,
+  )
+  rendezvous.check_flags(coordinator, processes, process)
   cores = len(os.sched_getaffinity(0))
   # A batch that is yet to be chosen will be divisible.
   rows = (batch_size or 0) // (_PROCESSES.value or 1)
@@ -71,11 +93,18 @@ def set_up_devices(batch_size: int | None) -> None:
   command_line.set_up_cpu(_CPU_DEVICES.value or dividing[-1])
   import jax
 
-  if _COORDINATOR.value == 'auto':
-    jax.distributed.initialize()
-  elif _COORDINATOR.value:
+  if coordinator == 'auto':
+    try:
+      jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT)
+    except (ValueError, RuntimeError) as error:
+      raise Error(
+        f'--coordinator=auto finds no cluster here ({error}): give HOST:PORT, '
+        '--processes and --process'
+      ) from error
+  elif coordinator and processes is not None and process is not None:
+    rendezvous.meet(coordinator, processes, process, _JOIN_SECONDS.value)
     jax.distributed.initialize(
-      _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+      coordinator, processes, process, heartbeat_timeout_seconds=_HEARTBEAT
     )
 
 

@@ -88,6 +88,31 @@ def errors_in_a_sentence() -> Iterator[None]:
     if os.environ.get(_TRACEBACK):
       raise
     sys.exit(f'error: {error} (traceback: {_TRACEBACK}=1)')
+  except Exception as error:
+    if os.environ.get(_TRACEBACK) or not _a_peer_is_gone(error):
+      raise
+    print(
+      'error: another process of the job has ended or does not answer: see '
+      'what it prints; the same command on all of them continues the run '
+      f'(traceback: {_TRACEBACK}=1)',
+      file=sys.stderr,
+      flush=True,
+    )
+    # At its end JAX would wait for that process, for minutes.
+    os._exit(1)
+
+
+def _a_peer_is_gone(error: Exception) -> bool:
+  """Whether JAX failed as it does where it talks to another process."""
+  import jax
+
+  talks = ('Gloo', 'NCCL', 'coordination', 'Coordination', 'peer')
+  of_jax = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
+  return (
+    of_jax
+    and jax.process_count() > 1
+    and any(word in str(error) for word in talks)
+  )
 
 
 def with_config_paths(argv: Sequence[str]) -> list[str]:
