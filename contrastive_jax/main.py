@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
+    command_line.shorten_tracebacks()
   with command_line.errors_in_a_sentence():
     if not _WORKDIR.value.strip():
       raise Error('--workdir is empty: give it a folder')

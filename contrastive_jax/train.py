@@ -23,8 +23,9 @@ from contrastive_jax.training import (
   progress,
   workfolder,
 )
-from contrastive_jax.training.checkpoint import Checkpoints, atomic_write
+from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.lock import Lock
+from contrastive_jax.training.sidefiles import atomic_write
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.termination import Termination
 

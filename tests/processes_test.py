@@ -9,6 +9,7 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 
 from experiments import parity
 from tests import train_test
@@ -116,3 +117,36 @@ def test_sigterm_to_one_process_stops_both_at_one_step(tmp_path):
   outputs = finish(pair)
   (step,) = (int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*'))
   assert f'stopped by SIGTERM at step {step:,}' in outputs[0]
+
+
+@pytest.mark.parametrize(
+  ('flags', 'said'),
+  [
+    (['--config.optimizer.momentum=0.5'], 'optimizer.momentum=0.5, process 0'),
+    (['--config.data.source=idx:/nowhere'], '/nowhere'),
+    (['--config.data.held_out=0.5'], 'process 1 has data.held_out=0.5'),
+  ],
+)
+def test_what_one_process_has_otherwise_all_of_them_say(tmp_path, flags, said):
+  port = free_port()
+  pair = start_pair(
+    lambda process: job(port, tmp_path / 'run', *(flags * process))(process)
+  )
+  for process in pair:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert said in output
+    assert 'Traceback' not in output
+    assert sum(x.startswith('error: ') for x in output.splitlines()) == 1
+
+
+def test_the_death_of_a_process_is_a_sentence_and_the_run_goes_on(tmp_path):
+  arguments = ('--config.steps=100000',)
+  pair = start_pair(job(free_port(), tmp_path, *arguments))
+  train_test.wait_for(pair[0], tmp_path / 'checkpoints' / '4')
+  pair[1].send_signal(signal.SIGKILL)
+  pair[1].communicate()
+  output, _ = pair[0].communicate(timeout=120)
+  assert pair[0].returncode != 0
+  assert 'another process of the job has ended' in output
+  assert 'Traceback' not in output

@@ -126,7 +126,11 @@ def test_continued_on_another_number_of_devices(tmp_path, uninterrupted):
   assert ours['loss'] == pytest.approx(theirs['loss'], rel=1e-4)
 
 
-def test_sigterm_writes_a_checkpoint_and_exits_0(tmp_path):
+@pytest.mark.parametrize(
+  ('number', 'code'),
+  [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+)
+def test_a_signal_writes_a_checkpoint(number, code, tmp_path):
   process = start(
     f'--workdir={tmp_path}',
     '--config.steps=100000',
@@ -134,18 +138,22 @@ def test_sigterm_writes_a_checkpoint_and_exits_0(tmp_path):
     '--config.log.every_steps=1',
   )
   wait_for(process, tmp_path / 'metrics.jsonl')
-  process.send_signal(signal.SIGTERM)
+  process.send_signal(number)
   began = len((tmp_path / 'metrics.jsonl').read_text().splitlines())
   output, _ = process.communicate(timeout=60)
-  assert process.returncode == 0, output
+  assert process.returncode == code, output
   (step,) = (int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*'))
   # The step under way, the one that was started meanwhile, no more.
   assert step <= began + 3
-  assert f'stopped by SIGTERM at step {step}' in output
+  assert f'stopped by {number.name} at step {step}' in output
+  assert 'Traceback' not in output
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_answered_before_the_first_step(number, tmp_path):
+@pytest.mark.parametrize(
+  ('number', 'code'),
+  [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+)
+def test_a_signal_is_answered_before_the_first_step(number, code, tmp_path):
   process = start(
     f'--workdir={tmp_path}', '--config.steps=100000', '--config.seed=7'
   )
@@ -154,7 +162,7 @@ def test_a_signal_is_answered_before_the_first_step(number, tmp_path):
       break
   process.send_signal(number)
   output, _ = process.communicate(timeout=30)
-  assert process.returncode == (0 if number == signal.SIGTERM else 130), output
+  assert process.returncode == code, output
   assert f'stopped by {number.name}' in output
 
 

@@ -1,6 +1,7 @@
 """What the commands share: reading `--config`, and devices of a CPU."""
 
 import contextlib
+import logging
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import ml_collections
 from absl import flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from contrastive_jax.config import (
@@ -37,6 +39,16 @@ def set_up_cpu(devices: int) -> None:
   patience = '--xla_cpu_collective_call_terminate_timeout_seconds'
   if patience not in (xla_flags := os.environ.get('XLA_FLAGS', '')):
     os.environ['XLA_FLAGS'] = f'{xla_flags} {patience}=600'
+
+
+def shorten_tracebacks() -> None:
+  """Leaves out the tracebacks that Orbax and clu log; they raise them, too."""
+
+  def wanted(record: logging.LogRecord) -> bool:
+    theirs = re.search(r'[/\\](orbax|clu)[/\\]', record.pathname)
+    return not (record.exc_info and theirs) or bool(os.environ.get(_TRACEBACK))
+
+  absl_logging.get_absl_logger().addFilter(wanted)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from contrastive_jax.config import Error
-from contrastive_jax.training.checkpoint import atomic_write
+from contrastive_jax.training.sidefiles import atomic_write
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:

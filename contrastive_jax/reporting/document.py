@@ -20,7 +20,7 @@ from contrastive_jax.reporting import (
 from contrastive_jax.reporting.embeddings import Embeddings, Found
 from contrastive_jax.reporting.folder import Run
 from contrastive_jax.reporting.sheet import Sheet, draw, notes
-from contrastive_jax.training.checkpoint import atomic_write
+from contrastive_jax.training.sidefiles import atomic_write
 
 
 def write(

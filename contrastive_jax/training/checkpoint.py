@@ -8,11 +8,11 @@ compared when it is read.
 State goes to disk as host arrays, so nothing on disk depends on the devices.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from contrastive_jax.config import Error
+from contrastive_jax.training import sidefiles
 
 # Orbax's name for a step that is still being written.
 _HALF_WRITTEN = '.orbax-checkpoint-tmp'
@@ -77,12 +78,19 @@ class Checkpoints:
   def __enter__(self) -> 'Checkpoints':
     return self
 
-  def __exit__(self, *_) -> None:
-    self.close()
+  def __exit__(self, kind, *_) -> None:
+    # What has ended the run is said, not that its checkpoint fails as well.
+    with contextlib.suppress(*() if kind is None else (Error,)):
+      self.close()
 
   def close(self) -> None:
-    """Waits until everything is on disk."""
-    self._manager.close()
+    """Waits until everything is on disk.
+
+    Raises:
+      Error: a checkpoint could not be written.
+    """
+    with self._writing():
+      self._manager.close()
 
   def steps(self) -> list[int]:
     """Returns the steps that there are checkpoints of, the oldest first."""
@@ -178,15 +186,29 @@ class Checkpoints:
     more = {} if more is None else more
     hashes[_MORE] = _hash_json(more)
     hashes[_ALL] = _hash_json([step, hashes])
-    return self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        more=ocp.args.JsonSave(more),
-        hashes=ocp.args.JsonSave(hashes),
-      ),
-      force=True,
-    )
+    # Here the failure of the one before shows, too: it is written meanwhile.
+    with self._writing():
+      return self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          more=ocp.args.JsonSave(more),
+          hashes=ocp.args.JsonSave(hashes),
+        ),
+        force=True,
+      )
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Says in a sentence what Orbax and its helpers say in pages."""
+    try:
+      yield
+    except Exception as error:  # of many classes, by no common name
+      raise Error(
+        f'a checkpoint cannot be written to {self._manager.directory} '
+        f'({sidefiles.reason(error)}); those before it are intact, and the '
+        'same command continues from the newest'
+      ) from error
 
   def _read(self, step: int) -> tuple[dict[str, np.ndarray], dict, str]:
     """Returns the leaves by name, `more`, and what is wrong, or ''."""
@@ -218,9 +240,7 @@ class Checkpoints:
     except MemoryError:
       raise
     except Exception as error:  # of many classes, Exception itself among them
-      message = (str(error) or repr(error)).splitlines()[0]
-      message = message.partition(' [tensorstore_spec')[0].rstrip('.')
-      return {}, {}, f'cannot be read: {message[:500]}'
+      return {}, {}, f'cannot be read: {sidefiles.reason(error)}'
 
   def _tidy(self) -> None:
     """Removes half-written steps and renames damaged ones."""
@@ -244,22 +264,6 @@ class Checkpoints:
   def _say(self, sentence: str) -> None:
     if jax.process_index() == 0:
       self._log(sentence)
-
-
-def atomic_write(path: str | os.PathLike, text: str) -> None:
-  """Writes a text file that is never seen half-written.
-
-  Args:
-    path: the file; an older one is replaced.
-    text: all of its content.
-  """
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.tmp')
-  with temporary.open('w', encoding='utf-8') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
 
 
 def _gather(value: bool | int) -> list:

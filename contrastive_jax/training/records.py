@@ -1,5 +1,6 @@
 """metrics.jsonl and TensorBoard's events: each step once, whatever happened."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ from clu import metric_writers
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2
 
+from contrastive_jax.config import Error
 from contrastive_jax.training import sidefiles
 
 
@@ -40,22 +42,34 @@ class Records:
     )
 
   def write(self, report: dict[str, Any]) -> None:
-    """Appends a report."""
-    if self._main:
-      with self._path.open('a', encoding='utf-8') as file:
-        file.write(json.dumps(report) + '\n')
-        file.flush()
-        os.fsync(file.fileno())
-    self._writer.write_scalars(
-      report['step'],
-      {k: v for k, v in report.items() if isinstance(v, int | float)},
-    )
-    # What a checkpoint follows is on disk before it.
-    self._writer.flush()
+    """Appends a report.
+
+    Raises:
+      Error: the disk is full, or the like.
+    """
+    try:
+      if self._main:
+        with self._path.open('a', encoding='utf-8') as file:
+          file.write(json.dumps(report) + '\n')
+          file.flush()
+          os.fsync(file.fileno())
+      self._writer.write_scalars(
+        report['step'],
+        {k: v for k, v in report.items() if isinstance(v, int | float)},
+      )
+      # What a checkpoint follows is on disk before it.
+      self._writer.flush()
+    except Exception as error:  # the system's, TensorFlow's
+      raise Error(
+        f'{self._path} or the events beside it cannot be written '
+        f'({sidefiles.reason(error)}): the same command continues the run'
+      ) from error
 
   def close(self) -> None:
     """Waits until all is on disk."""
-    self._writer.close()
+    # What `write` could not is known already.
+    with contextlib.suppress(Exception):
+      self._writer.close()
 
 
 def _end_events_after(path: pathlib.Path, step: int) -> None:

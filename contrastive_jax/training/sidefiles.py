@@ -16,6 +16,8 @@ _WRITTEN = (
   'summary.json',
   'unreadable.json',
 )
+# What a full disk is called by the system, by tensorstore, and by a quota.
+_FULL = ('No space left', 'RESOURCE_EXHAUSTED', 'Disk quota exceeded')
 _BLOCK = 1 << 16  # bytes that are read at a time
 _LONGEST_LINE = 1 << 24
 
@@ -56,6 +58,39 @@ def check(workdir: pathlib.Path) -> None:
       raise Error(
         f'{path} cannot be written: change its rights, or use another --workdir'
       )
+
+
+def atomic_write(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file that is never seen half-written.
+
+  Args:
+    path: the file; an older one is replaced.
+    text: all of its content.
+  """
+  path = pathlib.Path(path)
+  temporary = path.with_name(f'.{path.name}.tmp')
+  try:
+    with temporary.open('w', encoding='utf-8') as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except OSError as error:  # that the disk is full comes without a name
+    temporary.unlink(missing_ok=True)
+    raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def reason(error: BaseException) -> str:
+  """Returns why something could not be read or written, in a line.
+
+  Args:
+    error: of the system, tensorstore or TensorFlow, some of which say pages.
+  """
+  text = str(error) or repr(error)
+  if any(words in text for words in _FULL):
+    return 'the disk is full'
+  line = text.splitlines()[0].partition(' [tensorstore_spec')[0]
+  return line.rstrip('.')[:500]
 
 
 def end_after(path: pathlib.Path, step: int) -> dict[str, Any]:

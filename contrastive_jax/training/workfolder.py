@@ -19,7 +19,7 @@ from contrastive_jax.training import (
   sidefiles,
   sizing,
 )
-from contrastive_jax.training.checkpoint import atomic_write
+from contrastive_jax.training.sidefiles import atomic_write
 
 _NAMED = 20  # unreadable images; the file has all
 

@@ -16,7 +16,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from contrastive_jax.training.checkpoint import Checkpoints, atomic_write
+from contrastive_jax.training.checkpoint import Checkpoints
+from contrastive_jax.training.sidefiles import atomic_write
 
 # A failed read leaves Orbax's other reads behind, which then complain on
 # stderr that their event loop is closed.
