@@ -135,9 +135,11 @@ def by_hand(folder: pathlib.Path) -> Iterator[tuple[str, list[str]]]:
   ):
     yield 'main', [*argument.split(' ')]
   for command in ('evaluate', 'report'):
-    for workdir in ('nowhere', folder / 'file', folder / 'empty', run):
+    for workdir in ('nowhere', folder / 'file', folder / 'empty'):
       yield command, [f'--workdir={workdir}']
     yield command, []
+  # A report shows of a damaged run what there is, and what is missing.
+  yield 'evaluate', [f'--workdir={run}']
   yield 'evaluate', [f'--workdir={run}', '--protocol=guess']
   yield 'evaluate', [f'--workdir={run}', '--step=-1']
   yield 'evaluate', [f'--workdir={run}', '--step=many']
