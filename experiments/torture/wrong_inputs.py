@@ -187,7 +187,7 @@ def main(argv: list[str]) -> None:
     folder = pathlib.Path(name)
     cases = [*drawn, *by_hand(folder)]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-      ends = list(pool.map(lambda case: outcome(*case, folder), cases))
+      ends = list(pool.map(lambda c: outcome(c[0], c[1], folder), cases))
   for (command, arguments), end in zip(cases, ends, strict=True):
     if end != 'sentence':
       print(f'{end}: {command} {" ".join(arguments)}')
