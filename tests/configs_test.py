@@ -17,7 +17,7 @@ from contrastive_jax.data import readers, sources
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.modalities import images
 from contrastive_jax.diagnostics import health
-from contrastive_jax.training import build, step
+from contrastive_jax.training import build, sizing, step
 from tests import train_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -45,6 +45,7 @@ def imagenet_sized(spec: str, **_) -> split_lib.Source:
 @pytest.mark.parametrize('name', NAMES)
 def test_lowers_at_full_size(name, monkeypatch):
   monkeypatch.setattr(sources, 'load', imagenet_sized)
+  monkeypatch.setattr(sizing, '_typical_side', lambda _: 375)
   source = 'tfds:cifar10' if name.endswith('_small') else 'tfds:imagenet2012'
   job = build.build(get_config(name, source))
   state = jax.eval_shape(lambda: build.init_state(job))
