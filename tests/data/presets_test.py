@@ -132,7 +132,7 @@ def test_crops_of_two_sizes_hang_on_seed_epoch_id_and_view_only():
 def test_view_specs_are_global_views_then_local_crops():
   ratio = (3 / 4, 4 / 3)
   scale = tiny.config().augment.crop_scale
-  rule = 'tensorflow'
+  rule = 'torchvision'
   assert images.view_specs(_multi_crop()) == [
     pipeline.View(8, scale, ratio, rule),
     pipeline.View(8, scale, ratio, rule),
