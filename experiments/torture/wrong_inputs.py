@@ -187,11 +187,12 @@ def main(argv: list[str]) -> None:
     folder = pathlib.Path(name)
     cases = [*drawn, *by_hand(folder)]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-      ends = list(pool.map(lambda c: outcome(c[0], c[1], folder), cases))
-  for (command, arguments), end in zip(cases, ends, strict=True):
-    if end != 'sentence':
-      print(f'{end}: {command} {" ".join(arguments)}')
-  counts = collections.Counter(ends)
+      ends = pool.map(lambda c: outcome(c[0], c[1], folder), cases)
+      counts = collections.Counter()
+      for (command, arguments), end in zip(cases, ends, strict=True):
+        counts[end] += 1
+        if end != 'sentence':
+          print(f'{end}: {command} {" ".join(arguments)}', flush=True)
   kinds = ('sentence', 'traceback', 'silently wrong', 'hang')
   print(
     f'{len(generated)} generated; tried {len(cases)}: '
