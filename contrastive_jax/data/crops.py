@@ -19,7 +19,6 @@ import numpy as np
 from contrastive_jax.data.decode import tf, to_uint8
 
 INTERPOLATIONS = ('bicubic', 'bilinear')
-RULES = ('torchvision', 'tensorflow', 'byol')
 _MAX_VIEWS = 256
 # Torchvision draws a box until it lies within the image, this often at most.
 _ATTEMPTS = 10
@@ -61,12 +60,7 @@ def random_box(uniform, shape, scale, ratio, rule: str = 'byol') -> tf.Tensor:
     sample_distorted_bounding_box_op.cc, which SimCLR calls.
   """
   limits = tf.cast(shape, tf.float32)
-  rule_of = {
-    'torchvision': _torchvision_sides,
-    'tensorflow': _tensorflow_sides,
-    'byol': _byol_sides,
-  }
-  sides, centered = rule_of[rule](uniform[..., 2:], limits, scale, ratio)
+  sides, centered = RULES[rule](uniform[..., 2:], limits, scale, ratio)
   free = limits - sides
   # TensorFlow leaves the last place out, where there is another.
   places = tf.maximum(free, 1.0) if rule == 'tensorflow' else free + 1
@@ -121,6 +115,14 @@ def _tensorflow_sides(uniform, limits, scale, ratio):
   h = tf.minimum(h, most)
   sides = tf.stack([h, tf.maximum(tf.round(h * ratio), 1.0)], axis=-1)
   return tf.where(none[..., None], limits, sides), none
+
+
+# What a crop is drawn by, see `random_box`.
+RULES = {
+  'torchvision': _torchvision_sides,
+  'tensorflow': _tensorflow_sides,
+  'byol': _byol_sides,
+}
 
 
 def _sides(uniform, limits, scale, ratio):

@@ -128,7 +128,10 @@ def labeled(rows: Rows) -> Rows:
   """
   known = rows[1] >= 0
   # Whole arrays are not copied.
-  return rows if known.all() else tuple(x[known] for x in rows)  # type: ignore
+  if known.all():
+    return rows
+  features, labels, ids = rows
+  return features[known], labels[known], ids[known]
 
 
 def check(

@@ -70,20 +70,18 @@ def build(
   objectives.complete(config)
   mesh = step.make_mesh() if mesh is None else mesh
   devices = mesh.size
+  if source is not None:
+    # The run is not of what config.data said: nothing is to be read from there.
+    config.data.source = source.name
   chosen: tuple[str, ...] = ()
   if sizing.is_open(config):
-    opened = _load(config) if source is None else source
-    chosen = sizing.choose(config, opened.train, sizing.devices_of(mesh))
+    source = source or _load(config)
+    chosen = sizing.choose(config, source.train, sizing.devices_of(mesh))
   if config.batch_size % devices:
     raise Error(
       f'batch size {config.batch_size} is not divisible by {devices} devices'
     )
-  if source is None:
-    source = _load(config)
-  else:
-    # The run is not of what config.data said: nothing is to be read from there.
-    config.data.source = source.name
-  source = labels.checked(source)
+  source = labels.checked(source or _load(config))
   split = source.train
   modality = modalities.make(config, source)
   steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)

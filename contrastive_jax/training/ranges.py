@@ -69,7 +69,7 @@ RANGES = {
   'encoder.kernel_init': _ANY,
   'data.source': _ANY,
   'data.image_size': _NOT_NEGATIVE,
-  'data.interpolation': _of(among=('bicubic', 'bilinear')),
+  'data.interpolation': _of(among=crops.INTERPOLATIONS),
   'data.antialias': _ANY,
   # Of pixels in [0, 1]: those of [0, 255] would train, and badly.
   'data.mean': Range(dict(least=0, most=1), (0, 1, 3)),
