@@ -136,10 +136,11 @@ def table(summary: dict[str, Any]) -> str:
     lines.append(
       'trained less untrained, on the same images (95 %): '
       + ', '.join(
-        f'{name} {100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})'
-        for name, (gain, low, high) in (
-          (n, gains[n]) for n in names if n in gains
+        '{} {:+.1f} ({:+.1f} to {:+.1f})'.format(
+          name, *(100 * value for value in gains[name])
         )
+        for name in names
+        if name in gains
       )
     )
   return '\n'.join(lines)
@@ -182,11 +183,9 @@ def _measure(
   )
 
   def probe(chosen):
-    return linear.linear_probe(
+    return linear.fit_probe(
       bank[chosen],
       labels[chosen],
-      queries,
-      truth,
       num_classes=num_classes,
       seed=job.config.seed,
       epochs=c.probe_epochs,
