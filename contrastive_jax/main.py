@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from contrastive_jax.commands import command_line, rendezvous
+from contrastive_jax.commands import command_line, rendezvous, watch
 from contrastive_jax.config import Error
 
 _DEFAULT_CONFIG = 'simclr_small'
@@ -53,8 +53,9 @@ _JOIN_SECONDS = flags.DEFINE_float(
   'How long the processes of a job wait for each other when they start.',
   lower_bound=1.0,
 )
-# After so many seconds without a sign of life a process counts as dead.
-_HEARTBEAT = 40
+# After so many seconds without a sign of life JAX aborts: `watch` has long said
+# in a sentence who is lost.
+_HEARTBEAT = 100
 
 
 def main(argv: Sequence[str]) -> None:
@@ -72,7 +73,9 @@ def main(argv: Sequence[str]) -> None:
   from contrastive_jax import train
 
   with command_line.errors_in_a_sentence():
-    train.pretrain(_CONFIG.value, _WORKDIR.value)
+    host = _COORDINATOR.value.rpartition(':')[0] if _PROCESSES.value else None
+    with watch.watched(host.strip('[]') if host else None):
+      train.pretrain(_CONFIG.value, _WORKDIR.value)
 
 
 def set_up_devices(batch_size: int | None) -> None:

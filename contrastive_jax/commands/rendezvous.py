@@ -88,9 +88,22 @@ def meet(coordinator: str, processes: int, process: int, wait: float) -> None:
     _report(host, port, processes, process, deadline, wait)
 
 
+def listen(port: int) -> socket.socket:
+  """Returns a socket that others reach by IPv6, where there is any, and IPv4.
+
+  Args:
+    port: 0 for any.
+  """
+  if socket.has_dualstack_ipv6():
+    return socket.create_server(
+      ('', port), family=socket.AF_INET6, dualstack_ipv6=True
+    )
+  return socket.create_server(('', port))
+
+
 def _lead(port: int, processes: int, deadline: float, wait: float) -> None:
   try:
-    server = socket.create_server(('', port))
+    server = listen(port)
   except OSError as error:
     raise Error(
       f'process 0 cannot listen on port {port} ({error.strerror}): give '

@@ -8,7 +8,6 @@ summary.json, metrics.jsonl and the TensorBoard events have to be those of the
 run left alone, to the bit, but for what is about time.
 """
 
-import json
 import pathlib
 import random
 import signal
@@ -16,57 +15,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 from absl import app, flags
+
+from experiments.torture.small_run import COMMAND, found
 
 _KILLS = flags.DEFINE_integer('kills', 20, 'How many.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the moments.')
 _MOST = 4  # kills of one run: most are over before it has got far
-_TIMED = ('images_per_second', 'data_wait', 'seconds_left')
-_COMMAND = (
-  '-m',
-  'contrastive_jax.main',
-  '--config=tests/tiny.py',
-  '--config.steps=60',
-  '--config.log.every_steps=5',
-  '--config.checkpoint.every_steps=10',
-)
 
 
 def start(workdir: pathlib.Path) -> subprocess.Popen:
   """Starts the run, or continues it."""
   return subprocess.Popen(
-    [sys.executable, *_COMMAND, f'--workdir={workdir}'],
+    [sys.executable, *COMMAND, f'--workdir={workdir}'],
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
-
-
-def found(workdir: pathlib.Path) -> dict[str, Any]:
-  """Returns what a run has written, without what is about time."""
-  from tensorboard.backend.event_processing import event_accumulator
-
-  def untimed(report):
-    return {k: v for k, v in report.items() if k not in _TIMED}
-
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  events = event_accumulator.EventAccumulator(
-    str(workdir), size_guidance={event_accumulator.TENSORS: 0}
-  ).Reload()
-  scalars = {
-    tag: [
-      (event.step, event.tensor_proto.SerializeToString())
-      for event in events.Tensors(tag)
-    ]
-    for tag in events.Tags()['tensors']
-    if tag not in _TIMED
-  }
-  return {
-    'summary.json': untimed(json.loads((workdir / 'summary.json').read_text())),
-    'metrics.jsonl': [untimed(json.loads(line)) for line in lines],
-    'TensorBoard': scalars,
-  }
 
 
 def main(argv: list[str]) -> None:

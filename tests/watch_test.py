@@ -1,0 +1,96 @@
+"""A process that is stopped, killed or leaves: what the others of the job say.
+
+Two processes without JAX, joined as `watch.watched` joins them.
+"""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests import processes_test, train_test
+
+# Watches until its standard input ends.
+CHILD = """
+import socket, sys, threading
+from contrastive_jax.commands import rendezvous, watch
+leads, port = sys.argv[1] == '0', int(sys.argv[2])
+watch._BEAT, watch._GRACE = 0.2, 0.5
+server = rendezvous.listen(port) if leads else None
+print('ready', flush=True)
+connection = None
+if not leads:
+  sys.stdin.readline()
+  connection = watch._connect(['127.0.0.1'], port, f'token {sys.argv[1]}\\n')
+watched = watch._Watch(server, connection, 'token', silence=2.0)
+thread = threading.Thread(target=watched.run)
+thread.start()
+sys.stdin.readline()
+watched.end()
+thread.join()
+print('left', flush=True)
+"""
+
+
+@pytest.fixture
+def three():
+  port = processes_test.free_port()
+  children = []
+  for number in range(3):
+    child = subprocess.Popen(
+      [sys.executable, '-c', CHILD, str(number), str(port)],
+      cwd=train_test.ROOT,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    children.append(child)
+    assert child.stdout.readline() == 'ready\n'
+    if number:
+      child.stdin.write('connect\n')
+      child.stdin.flush()
+  yield children
+  for child in children:
+    child.kill()
+    child.communicate()
+
+
+def said(child) -> str:
+  assert child.wait(timeout=20) == 1
+  errors = child.stderr.read()
+  assert 'the same command on all of them continues the run' in errors
+  return errors
+
+
+@pytest.mark.parametrize('lost', [0, 2])
+@pytest.mark.parametrize(
+  ('sign', 'sentence'),
+  [
+    (signal.SIGSTOP, 'process {} has not answered for 2 s'),
+    (signal.SIGKILL, 'process {} has ended'),
+  ],
+)
+def test_a_lost_process_is_named_by_all_others(three, lost, sign, sentence):
+  # Until they are joined, nobody is missed.
+  with pytest.raises(subprocess.TimeoutExpired):
+    three[lost].wait(1.0)
+  three[lost].send_signal(sign)
+  for number, child in enumerate(three):
+    if number != lost:
+      assert sentence.format(lost) in said(child)
+
+
+def test_who_takes_leave_is_not_missed(three):
+  with pytest.raises(subprocess.TimeoutExpired):
+    three[2].wait(1.0)
+  three[2].stdin.write('leave\n')
+  three[2].stdin.flush()
+  assert three[2].wait(timeout=10) == 0
+  with pytest.raises(subprocess.TimeoutExpired):
+    three[0].wait(3.0)  # longer than the silence, and than the grace
+  for child in three[:2]:
+    child.stdin.write('leave\n')
+    child.stdin.flush()
+    assert child.wait(timeout=10) == 0
