@@ -73,8 +73,9 @@ def main(argv: Sequence[str]) -> None:
   from contrastive_jax import train
 
   with command_line.errors_in_a_sentence():
-    host = _COORDINATOR.value.rpartition(':')[0] if _PROCESSES.value else None
-    with watch.watched(host.strip('[]') if host else None):
+    coordinator = _COORDINATOR.value if _PROCESSES.value else None
+    host = rendezvous.address(coordinator)[0] if coordinator else None
+    with watch.watched(host):
       train.pretrain(_CONFIG.value, _WORKDIR.value)
 
 

@@ -1,10 +1,11 @@
-"""The processes of a job watch each other: one that is gone ends all, in a word.
+"""The processes of a job watch each other: one that is lost ends all of them.
 
 A process that is killed or stopped leaves the others in a collective operation,
-which nothing in Python can interrupt; JAX aborts them after a while, with a page
-of C++. Here each keeps a connection to process 0 and sends a sign of life over
-it. Who is silent for too long, or whose connection ends without a farewell, is
-lost: process 0 tells all others, each prints a sentence and ends with 1.
+which nothing in Python can interrupt; JAX aborts them after a while, and prints
+a page of C++. Here each keeps a connection to process 0 and sends a sign of
+life over it. Who is silent for too long, or whose connection ends without a
+farewell, is lost: process 0 tells all others, each prints a sentence and ends
+with 1.
 """
 
 import contextlib
@@ -129,7 +130,7 @@ class _Watch:
       for key, _ in self._selector.select(_BEAT):
         if key.fileobj is self._server:
           self._accept()
-        elif key.fileobj in self._peers:
+        elif isinstance(key.fileobj, socket.socket) and key.data == 'peer':
           self._read(key.fileobj)
       now = time.monotonic()
       # Stopped itself, by a scheduler or a debugger: the others perhaps, too.
@@ -150,7 +151,7 @@ class _Watch:
     connection.settimeout(1.0)
     self._peers[connection] = process
     self._heard[connection] = time.monotonic()
-    self._selector.register(connection, selectors.EVENT_READ)
+    self._selector.register(connection, selectors.EVENT_READ, 'peer')
 
   def _accept(self) -> None:
     with contextlib.suppress(OSError, ValueError):
