@@ -13,7 +13,8 @@ to these alone if the run's own has no labels.
 
 Prints a table and adds it to WORKDIR/evaluation.json. Intervals are of 95 %,
 over the test examples; of linear_few, and where several work folders are given,
-over subsets and folders (mean and standard deviation).
+over subsets and folders (mean and standard deviation). Which of several runs is
+better, on the same images: contrastive_jax.report.
 """
 
 import os

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from contrastive_jax.data import split as split_lib
-from contrastive_jax.evaluation import encoder, finetune, record
+from contrastive_jax.evaluation import correctness, encoder, finetune, record
 from contrastive_jax.evaluation import run as evaluate
 from contrastive_jax.training import build, workfolder
 from contrastive_jax.training.checkpoint import Checkpoints
@@ -77,11 +77,15 @@ def test_results_are_kept_by_protocol(folder, tmp_path, capsys):
   ]
   for result in stored['results']:
     assert result['low'] <= result['value'] <= result['high']
+    right = correctness.unpack(result['right'], result['examples'])
+    assert right is not None and float(np.mean(right)) == result['value']
   assert [r['data'] for r in stored['results'][:-1]] == (
     ['digits test'] * (len(stored['results']) - 1)
   )
   other = stored['results'][-1]
   assert other['examples'] == 4 and 'digits' not in other['data']
+  images = [result['test_sha256'] for result in stored['results']]
+  assert len(set(images[:-1])) == 1 and images[-1] not in images[:-1]
   pixels = [r for r in stored['results'] if r['representation'] == 'raw pixels']
   assert max(r['value'] for r in pixels) > 0.95
   assert 'raw pixels, digits test: k=' in capsys.readouterr().out
@@ -92,7 +96,7 @@ def test_results_are_kept_by_protocol(folder, tmp_path, capsys):
 def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
   chosen, predictions = [], []
 
-  def scored(protocol, representation, source, setting, predicted, labels):
+  def scored(protocol, representation, source, setting, predicted, labels, _):
     chosen[-1].append(setting)
     predictions[-1].append(np.asarray(predicted))
     value = float(np.mean(predicted == labels))
@@ -225,6 +229,7 @@ def test_fine_tuning_with_an_image_that_cannot_be_read(folder, monkeypatch):
     if r['protocol'] in ('finetune_2', 'supervised')
   }
   assert [r['examples'] for r in results.values()] == [358] * 3
+  assert len({r['test_sha256'] for r in results.values()}) == 1
   assert results.keys() == {
     ('finetune_2', 'trained encoder'),
     ('finetune_2', 'random weights'),

@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -13,8 +14,9 @@ import scipy.stats
 
 from contrastive_jax import report, train
 from contrastive_jax.diagnostics import embedding
-from contrastive_jax.evaluation import encoder
+from contrastive_jax.evaluation import correctness, encoder
 from contrastive_jax.reporting import (
+  differences,
   document,
   embeddings,
   figures,
@@ -184,6 +186,78 @@ def test_protocols_side_by_side(finished, tmp_path):
   # Of a checkpoint that is not the last one, which is said.
   assert 'Some results are of step 2, not of the last one, 4.' in runs[0].gaps
   assert not any('Some results' in gap for gap in runs[1].gaps)
+
+
+def _answered(name: str, right: np.ndarray, images: str = 'a') -> folder.Run:
+  """A run with answers to test images, by the probe and by two subsets."""
+  value, packed = float(np.mean(right)), correctness.pack(right)
+  summary = {
+    'linear_accuracy': value,
+    'test_images': len(right),
+    'test_sha256': images,
+    'right': {'trained encoder': {'linear': packed}},
+  }
+  row = {
+    'step': 4,
+    'protocol': 'linear_few',
+    'representation': 'trained encoder',
+    'data': 'digits test',
+    'metric': 'accuracy',
+    'value': value,
+    'examples': len(right),
+    'test_sha256': images,
+    'headline': False,
+    'right': packed,
+  }
+  mean = {k: v for k, v in row.items() if k not in ('headline', 'right')}
+  config = {'data': {'source': 'digits'}}
+  results = [mean, row, {**row, 'right': correctness.pack(right[::-1])}]
+  return folder.Run(pathlib.Path(), name, config, [], summary, results, ())
+
+
+def test_each_run_less_the_best_on_the_same_images():
+  """40 and 20 of 100 images discordant; half an image more in each cell."""
+  right = np.repeat([True, False, True], [20, 40, 40])
+  best = np.repeat([False, True, True], [20, 40, 40])
+  runs = [_answered('a', right), _answered('b', best)]
+  page = _text(''.join(document._comparison(runs)))
+  center = (20.5 - 40.5) / 102
+  half = 1.96 * math.sqrt((20.5 + 40.5) - (20.5 - 40.5) ** 2 / 102) / 102
+  low, high = 100 * (center - half), 100 * (center + half)
+  assert (
+    f'run linear, points a -20.00 ({low:+.2f} to {high:+.2f}) b ★ best'
+    in (page)
+  )
+  # Of few labels: over two subsets, which are as far apart in both runs.
+  d = ((right * 1.0 - best) + (right * 1.0 - best)[::-1]) / 2
+  center = np.sum(d) / 102
+  variance = ((np.sum(d**2) + 1) / 102 - center**2) / 102
+  half = scipy.stats.t.ppf(0.975, 99) * math.sqrt(variance)
+  low, high = 100 * (center - half), 100 * (center + half)
+  assert 'linear_few trained encoder digits test -20.00 ' in page
+  assert f'({low:+.2f} to {high:+.2f}) ★ best' in page
+  assert 'are told apart, or not, by their differences' in page
+  assert 'Not all accuracies' not in page
+
+
+def test_runs_on_other_images_or_without_answers_are_not_compared():
+  right = np.arange(100) < 60
+  older = _answered('older', right)
+  older.summary['right'] = None
+  for row in older.results:
+    row.pop('right', None)
+    row.pop('test_sha256')
+  runs = [_answered('a', right), _answered('b', ~right, 'b'), older]
+  page = _text(''.join(document._comparison(runs)))
+  assert 'No accuracies are compared: the runs were tested on different' in page
+  assert 'the best of two that are closer is a guess' in page
+  page = _text(''.join(document._comparison([*runs, _answered('c', right)])))
+  assert 'Not all accuracies of b, older are compared' in page
+  assert 'a ★ best b – older – c +0.00 (' in page
+  for run in runs:
+    run.summary.clear()
+    run.results.clear()
+  assert differences.section(runs) == ([], False)
 
 
 def test_nothing_comes_from_elsewhere(pages):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from contrastive_jax import sweep
+from contrastive_jax.evaluation import correctness, intervals
 from contrastive_jax.sweeping import (
   axis,
   plots,
@@ -237,6 +238,54 @@ def test_a_mean_without_the_collapsed_says_so(runner, tmp_path):
   results.write(points, tmp_path)
   text = (tmp_path / 'results.md').read_text()
   assert '(1 of 3 runs)' in text and 'collapsed, ok' in text
+
+
+def _with_answers(point, shares, images='a'):
+  """Puts answers to 143 images into a summary; returns them."""
+  path = point.folder / 'summary.json'
+  rng = np.random.default_rng(point.number)
+  right = rng.random(143) < shares[point.number % len(shares)]
+  summary = json.loads(path.read_text()) | {
+    'linear_accuracy': float(np.mean(right)),
+    'test_sha256': images,
+    'right': {'trained encoder': {'linear': correctness.pack(right)}},
+  }
+  path.write_text(json.dumps(summary))
+  return right
+
+
+def test_each_setting_less_the_best(runner, tmp_path):
+  points = make_plan(TEMPERATURES, tmp_path, seeds=3)
+  runner.run(points, tmp_path)
+  assert 'Differences' not in (tmp_path / 'results.md').read_text()
+  right = [_with_answers(point, (0.5, 0.9, 0.8)) for point in points]
+  right = np.reshape(right, (3, 3, 143)).swapaxes(0, 1)  # setting, seed
+  results.write(points, tmp_path)
+  text = (tmp_path / 'results.md').read_text()
+  assert 'How sure a difference is stands below' in text
+  _, _, differences = text.partition('## Differences')
+  lines = [x for x in differences.splitlines() if x.startswith('| ')]
+  assert lines[0] == '| objective.temperature | linear, points | 95 % | seeds |'
+  for line, name, mine in zip(lines[1:], (0.1, 0.2, 0.4), right, strict=True):
+    value, low, high = intervals.between(mine, right[1], same_seeds=True)
+    cells = f'{100 * value:+.2f} | {100 * low:+.2f} to {100 * high:+.2f}'
+    if name == 0.2:
+      cells = 'best | '
+    assert line == f'| {name} | {cells} | 3 |'
+  assert 'right' not in (tmp_path / 'results.csv').read_text().split('\n')[0]
+
+
+def test_settings_on_other_images_are_not_compared(runner, tmp_path):
+  points = make_plan(TEMPERATURES, tmp_path)
+  runner.run(points, tmp_path)
+  for point, images in zip(points, 'aab', strict=True):
+    _with_answers(point, (0.5, 0.9, 0.8), images)
+  results.write(points, tmp_path)
+  _, _, differences = (
+    (tmp_path / 'results.md').read_text().partition('## Differences')
+  )
+  assert '| 0.1 |' in differences and '| 0.4 |' not in differences
+  assert 'Without objective.temperature=0.4: measured on' in differences
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
 
 from contrastive_jax import train
+from contrastive_jax.evaluation import correctness
 from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -74,7 +76,12 @@ def test_what_a_run_prints_and_writes(tmp_path, capsys):
   assert written == json.loads(json.dumps(summary))
   assert written['step'] == 4
   assert written['chance_loss'] == pytest.approx(9.68837, abs=1e-4)
+  assert list(written)[-2:] == ['test_sha256', 'right']  # not for reading
   rows = written['rows']
+  for row, texts in written['right'].items():
+    for name, text in texts.items():
+      right = correctness.unpack(text, 359)
+      assert right is not None and float(np.mean(right)) == rows[row][name]
   assert list(rows) == ['raw pixels', 'untrained encoder', 'trained encoder']
   for row in rows.values():
     assert 1 <= row.pop('effective_rank') <= 64

@@ -11,7 +11,14 @@ import numpy as np
 
 from contrastive_jax.data import labels as labels_lib
 from contrastive_jax.diagnostics import embedding
-from contrastive_jax.evaluation import encoder, features, intervals, knn, linear
+from contrastive_jax.evaluation import (
+  correctness,
+  encoder,
+  features,
+  intervals,
+  knn,
+  linear,
+)
 from contrastive_jax.training import build
 from contrastive_jax.training.state import TrainState
 
@@ -30,6 +37,8 @@ NOTHING = {
   'feature_rank': None,
   'test_images': None,
   'gains': {},
+  'test_sha256': None,
+  'right': {},
 }
 
 
@@ -52,7 +61,10 @@ def compare(
     or no test split, and all of raw pixels are where there are more than
     200,000 images. `gains` has, for each baseline and metric, the trained
     encoder's accuracy less the baseline's, and the ends of its 95 % interval
-    over the test images, which are the same for both.
+    over the test images, which are the same for both. `test_sha256` says which
+    images those are (`correctness.images_sha256`; None without labels), and
+    `right`, for each of the three and each metric, which of them it has right
+    (`correctness.pack`): runs are compared by these.
 
   Raises:
     RuntimeError: an image's features depend on the batch that it is in.
@@ -69,11 +81,11 @@ def compare(
   if job.config.evaluation.baselines:
     rows['raw pixels'] = dict.fromkeys((*_metric_names(job), _RANK))
     if job.run.num_examples <= _PIXELS_IMAGES:
-      rows['raw pixels'], right['raw pixels'] = _measure(
+      rows['raw pixels'], right['raw pixels'], _ = _measure(
         job, lambda split, limit=None: encoder.baseline(job, split, limit)
       )
-    rows[_UNTRAINED], right[_UNTRAINED] = _measure(job, encoded(untrained))
-  trained, ours = _measure(job, encoded(state))
+    rows[_UNTRAINED], right[_UNTRAINED], _ = _measure(job, encoded(untrained))
+  trained, ours, images = _measure(job, encoded(state))
   rows['trained encoder'] = trained
   names = _metric_names(job)
   return {
@@ -89,6 +101,13 @@ def compare(
         for name in ours.keys() & theirs.keys()
       }
       for row, theirs in right.items()
+    },
+    # Last, as they are not for reading.
+    'test_sha256': images,
+    'right': {
+      row: {name: correctness.pack(x) for name, x in of_row.items()}
+      for row, of_row in {**right, 'trained encoder': ours}.items()
+      if of_row
     },
   }
 
@@ -158,8 +177,8 @@ def _metric_names(job: build.Job) -> tuple[str, str, str]:
 
 def _measure(
   job: build.Job, represent: Callable[..., features.Rows]
-) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
-  """All metrics of a representation, and which test images each has right.
+) -> tuple[dict[str, float | None], dict[str, np.ndarray], str | None]:
+  """All metrics of a representation, what each has right, and of which images.
 
   Images that cannot be read are not among them; there are none without labels.
   """
@@ -169,9 +188,9 @@ def _measure(
   if num_classes is None or source.test is None or not source.test.num_classes:
     some, _, _ = represent(source.test or source.train, _RANK_IMAGES)
     rank = embedding.effective_rank(some)
-    return {**dict.fromkeys(names), _RANK: rank}, {}
+    return {**dict.fromkeys(names), _RANK: rank}, {}, None
   bank, labels, _ = features.labeled(represent(source.train))
-  queries, truth, _ = features.labeled(represent(source.test))
+  queries, truth, ids = features.labeled(represent(source.test))
   features.check(queries, truth, num_classes, 'test')
   neighbors = knn.knn_predict(
     bank,
@@ -199,4 +218,5 @@ def _measure(
   right = {name: classes == truth for name, classes in predicted.items()}
   rank = embedding.effective_rank(queries[:_RANK_IMAGES])
   accuracies = {name: float(np.mean(x)) for name, x in right.items()}
-  return {**dict.fromkeys(names), **accuracies, _RANK: rank}, right
+  images = correctness.images_sha256(source.test, ids, truth)
+  return {**dict.fromkeys(names), **accuracies, _RANK: rank}, right, images

@@ -38,6 +38,7 @@ class FineTuned(NamedTuple):
   setting: str
   predicted: np.ndarray  # int32 [M], of the test images that can be read
   labels: np.ndarray  # int32 [M], theirs
+  ids: np.ndarray  # int32 [M], theirs
 
 
 def finetune(
@@ -98,7 +99,7 @@ def finetune(
     held_split = split_lib.subset(train, ids[held], 'held out')
     accuracy = []
     for rate in LEARNING_RATES:
-      predicted, truth = _run(
+      predicted, truth, _ = _run(
         job, state, ids[kept], held_split, rate, epochs, seed
       )
       accuracy.append(np.mean(predicted == truth))
@@ -142,8 +143,8 @@ def supervised(job: build.Job, *, seed: int = 0) -> FineTuned:
 
 def _run(
   job, state, ids, test, rate, epochs, seed
-) -> tuple[np.ndarray, np.ndarray]:
-  """Fine-tunes on some ids; classes and labels of a split, as `_classify`."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Fine-tunes on some ids; what it says of a split, as `_classify`."""
   config = _supervised_config(job.config)
   config.seed = seed
   config.encoder.norm = 'global'  # groups would not divide a few labels
@@ -224,11 +225,11 @@ def _train(
 
 def _classify(
   job: build.Job, state: TrainState, split: split_lib.Split
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns predicted classes and labels, int32 [M], of what can be read."""
-  features, labels, _ = features_lib.labeled(
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns predicted classes, labels, ids, int32 [M], of what can be read."""
+  features, labels, ids = features_lib.labeled(
     encoder_lib.encode(job, encoder_lib.frozen(job)(state), split)
   )
   (layer,) = state.params['classifier'].values()
   logits = features @ np.asarray(layer['kernel']) + np.asarray(layer['bias'])
-  return logits.argmax(axis=1).astype(np.int32), labels
+  return logits.argmax(axis=1).astype(np.int32), labels, ids

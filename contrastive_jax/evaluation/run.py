@@ -49,9 +49,10 @@ def evaluate(
     could not be made, which keeps none of the others from being made; and
     `results`, all that evaluation.json has of that step: a dict each with step,
     protocol, setting, representation, data, metric, value, low, high, examples,
-    interval (what `low` and `high` are), seed and headline (False: of a grid,
-    and not what was chosen). Those of other steps and other seeds stay in the
-    file.
+    interval (what `low` and `high` are), seed, headline (False: of a grid, and
+    not what was chosen), test_sha256 (what images were tested) and, but for
+    a mean over subsets, right (`correctness.pack`: which of them it has right).
+    Those of other steps and other seeds stay in the file.
 
   Raises:
     ValueError: unknown protocol, or one that needs labels where there are none;
@@ -128,7 +129,7 @@ def evaluate(
       if result['headline']:
         say(line(result))
     # At once: what comes next may take hours, or fail.
-    record.add(path, [r | {'step': step, 'seed': seed} for r in results])
+    record.add(path, [{'step': step, 'seed': seed} | r for r in results])
 
   for source in measured if frozen else ():
     assert source.test is not None  # or it would lack something
@@ -237,9 +238,9 @@ def _frozen(
   job, source, rows, protocol: str, representation: str, seed: int
 ) -> list[Result]:
   """Results of a protocol of frozen features on one source."""
-  from contrastive_jax.evaluation import protocols
+  from contrastive_jax.evaluation import correctness, protocols
 
-  (train_features, train_labels, _), (test_features, test_labels, _) = rows
+  (train_features, train_labels, _), (test_features, test_labels, ids) = rows
   config = job.config.evaluation
   predictions = protocols.predict(
     protocol,
@@ -253,10 +254,9 @@ def _frozen(
     labels_per_class=config.labels_per_class,
   )
   # From here on all is chosen and fitted: test labels may be read.
+  tested = test_labels, correctness.images_sha256(source.test, ids, test_labels)
   scores = [
-    _result(
-      protocol, representation, source, p.setting, p.predicted, test_labels
-    )
+    _result(protocol, representation, source, p.setting, p.predicted, *tested)
     | {'headline': p.headline}
     for p in predictions
   ]
@@ -270,7 +270,7 @@ def _frozen(
 
 def _trained(job, state, protocol: str, seed: int) -> list[Result]:
   """Results of protocols that train the encoder on."""
-  from contrastive_jax.evaluation import finetune
+  from contrastive_jax.evaluation import correctness, finetune
 
   share = _share(protocol)
   if share is None:
@@ -288,6 +288,7 @@ def _trained(job, state, protocol: str, seed: int) -> list[Result]:
       run.setting,
       run.predicted,
       run.labels,
+      correctness.images_sha256(job.source.test, run.ids, run.labels),
     )
     for name, run in runs.items()
   ]
@@ -300,8 +301,9 @@ def _result(
   setting: str,
   predicted: np.ndarray,
   labels: np.ndarray,
+  images: str,
 ) -> Result:
-  from contrastive_jax.evaluation import protocols
+  from contrastive_jax.evaluation import correctness, protocols
 
   value, low, high = protocols.interval(predicted, labels)
   return {
@@ -316,6 +318,8 @@ def _result(
     'examples': len(labels),
     'interval': '95 % over test examples (Wilson)',
     'headline': True,
+    'test_sha256': images,
+    'right': correctness.pack(predicted == labels),
   }
 
 
@@ -329,7 +333,8 @@ def _over_subsets(scores: list[Result]) -> Result:
   of_images = mean * (1 - mean) / scores[0]['examples']
   error = (statistics.variance(values) / len(values) + of_images) ** 0.5
   half = float(scipy.stats.t.ppf(0.975, len(values) - 1)) * error
-  return scores[0] | {
+  one = {k: v for k, v in scores[0].items() if k != 'right'}
+  return one | {
     'setting': f'mean over {len(values)} subsets of labels',
     'value': mean,
     'low': max(0.0, mean - half),

@@ -11,6 +11,7 @@ from contrastive_jax.config import flat
 from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import intervals
 from contrastive_jax.reporting import (
+  differences,
   embeddings,
   figures,
   folder,
@@ -142,12 +143,19 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
     page.table(header, rows, best=best, name='comparison'),
     page.element('p', remark, kind='quiet'),
   ]
+  apart, compared = differences.section(runs)
   if half := max((_half_width(run) for run in runs), default=0.0):
     body.append(
       page.element(
         'p',
         f'With so few test images an accuracy may be off by up to ± {half:.1f} '
-        'points (95 %): the best of two that are closer is a guess.',
+        'points (95 %): '
+        + (
+          'two that are closer are told apart, or not, by their differences on '
+          'the same images, below.'
+          if compared
+          else 'the best of two that are closer is a guess.'
+        ),
         kind='quiet',
       )
     )
@@ -158,6 +166,7 @@ def _comparison(runs: Sequence[Run]) -> list[str]:
       page.element('h3', 'Protocols, in per cent, with 95 % intervals'),
       page.table(header, rows),
     ]
+  body += apart
   if differing:
     body += [
       page.element('h3', 'Where their configs differ'),

@@ -162,6 +162,30 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
   return [*header, 'interval', 'data', 'examples', 'seed'], body
 
 
+def headlines(
+  runs: Sequence[Run],
+) -> dict[tuple[str, ...], dict[int, dict[str, Any]]]:
+  """Returns the newest accuracies of evaluation.json that were chosen.
+
+  Args:
+    runs: with results or without.
+
+  Returns:
+    By protocol, encoder and data, and by the number of the run.
+  """
+  found: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
+  for number_of_run, run in enumerate(runs):
+    for row in sorted(run.results, key=lambda row: row.get('step') or 0):
+      if not row.get('headline', True) or row.get('metric') != 'accuracy':
+        continue
+      if row.get('value') is not None:
+        key = tuple(
+          str(row.get(k, '–')) for k in ('protocol', 'representation', 'data')
+        )
+        found.setdefault(key, {})[number_of_run] = row
+  return found
+
+
 def measured_together(
   runs: Sequence[Run], *, spread: bool
 ) -> tuple[list[str], list[list[str]]]:
@@ -176,16 +200,7 @@ def measured_together(
     A line for each protocol, encoder and data, a column a run, with the
     intervals; no lines where a single run was evaluated, or none.
   """
-  found: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
-  for number_of_run, run in enumerate(runs):
-    for row in sorted(run.results, key=lambda row: row.get('step') or 0):
-      if not row.get('headline', True) or row.get('metric') != 'accuracy':
-        continue
-      if row.get('value') is not None:
-        key = tuple(
-          str(row.get(k, '–')) for k in ('protocol', 'representation', 'data')
-        )
-        found.setdefault(key, {})[number_of_run] = row
+  found = headlines(runs)
   if len({run for line in found.values() for run in line}) < 2:
     return [], []
 

@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from contrastive_jax.evaluation import intervals
+from contrastive_jax.evaluation import correctness, intervals
+from contrastive_jax.sweeping import differences
 from contrastive_jax.sweeping.plan import Point, setting_text
 from contrastive_jax.sweeping.progress import (
   NUMBERS,
@@ -65,7 +66,8 @@ def _write(points: Sequence[Point], workdir: pathlib.Path) -> None:
     key = setting_text(point.setting)
     found = settings.setdefault(key, Setting(point.setting, []))
     if summary is not None:
-      found.runs.append(measured)
+      right = correctness.of_summary(summary)
+      found.runs.append({**measured, 'seed': point.seed, 'right': right})
   fields = [*points[0].values, 'seed', *_MEASURED, 'folder', 'failure']
   text = io.StringIO()
   writer = csv.DictWriter(text, fields, lineterminator='\n')
@@ -81,13 +83,15 @@ def _write(points: Sequence[Point], workdir: pathlib.Path) -> None:
     plots.plot(settings, key).savefig(picture, format='png', dpi=120)
     write_whole(workdir / f'{key}.png', picture.getvalue())
   failed = sum(row['failure'] != '' for row in rows)
+  compared = differences.markdown(settings)
   lines = [
     f'{len(rows) - failed} of {len(points)} runs done, {failed} failed.',
     _NOTE,
-    *_precision(settings),
+    *_precision(settings, compared=bool(compared)),
     '',
     markdown(settings),
     '',
+    *compared,
   ]
   if behind := points[0].values.keys() - points[0].setting.keys():
     lines += [
@@ -99,7 +103,7 @@ def _write(points: Sequence[Point], workdir: pathlib.Path) -> None:
   write_whole(workdir / 'results.md', '\n'.join(lines))
 
 
-def _precision(settings: Sequence[Setting]) -> list[str]:
+def _precision(settings: Sequence[Setting], *, compared: bool) -> list[str]:
   """Says how far a score may be off, given how many images it is of."""
   runs = [run for setting in settings for run in setting.runs]
   accuracies = [
@@ -113,8 +117,8 @@ def _precision(settings: Sequence[Setting]) -> list[str]:
   return [
     f'Each accuracy is of {least:,} images, the same for all: with so few '
     f'it may be off by up to ± {half:.1f} points (95 %), on top of the ± over '
-    'seeds in the table. Differences between settings are surer, as the images '
-    'are the same.'
+    'seeds in the table.'
+    + (' How sure a difference is stands below.' if compared else '')
   ]
 
 

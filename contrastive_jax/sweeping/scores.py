@@ -18,7 +18,11 @@ SCORES = {
 
 
 class Setting(NamedTuple):
-  """The runs of one setting; a score's values are in the reader's unit."""
+  """The runs of one setting; a score's values are in the reader's unit.
+
+  A run has its scores (None where there is none), its verdict, its seed, and as
+  `right` what `correctness.of_summary` finds.
+  """
 
   setting: Overrides
   runs: list[dict[str, Any]]
