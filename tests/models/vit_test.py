@@ -321,7 +321,7 @@ def test_bfloat16_keeps_float32_parameters_norms_and_features():
   apply = functools.partial(encoder.apply, train=False)
   text = str(jax.make_jaxpr(apply)({'params': params}, IMAGES))
   types = re.findall(r':(\w+)\[[^]]*\] = dot_general', text)
-  # Query, key, value; scores, for a float32 softmax, and means; out; perceptron.
+  # Query, key, value; scores, float32 for the softmax, means; out; perceptron.
   block = ['bf16'] * 3 + ['f32', 'bf16'] + ['bf16'] * 3
   assert types == ['bf16', *block, *block]
   out = run(encoder, params)
