@@ -52,13 +52,33 @@ def base() -> Config:
 
   c.encoder = ml_collections.ConfigDict(
     dict(
-      name='resnet50',  # resnet18, 34, 50, 101, 152, 200
+      # resnet18, 34, 50, 101, 152, 200; vit_tiny, small, base, large;
+      # convnext_tiny, small, base
+      name='resnet50',
+      # Of a ResNet.
       width=64,  # channels of the first stage; 128 is the papers' "2x"
       stem='auto',  # imagenet, cifar; auto: cifar up to 64 pixels
       norm='global',  # batch norm over the global batch, or 'ghost:32'
       dtype='float32',  # of the computation; parameters are float32
       zero_init_last_scale=True,
       kernel_init='fan_in',  # variance 1 / fan_in; or fan_out: 2 / fan_out
+      # Of a ViT (models/vit.py).
+      patch_size=0,  # pixels; 0: 16, 4 up to 64 pixels, 2 below 16
+      pool='token',  # the class token, or 'mean' of the patches
+      registers=0,  # tokens beside the class token
+      heads=0,  # of the attention; 0: as usual for the size
+      positions='learned',  # or 'sincos', fixed
+      interpolation='dino',  # of positions: dino, dinov2_registers, timm
+      pretrained_size=0,  # pixels that the positions are for; 0: the images'
+      layer_scale=0.0,  # first factor of a branch; 0: none
+      vit_init='trunc_normal',  # as DINO; or 'xavier', as MoCo v3
+      # Of a ViT or a ConvNeXt.
+      drop_path=0.0,  # probability at the last block, from 0 at the first
+      remat='none',  # or 'blocks': compute again, and save memory
+      # Weights to begin from: a file of torch.save, safetensors or npz, with
+      # where it comes from, as dino:FILE, or without; or run:WORKDIR.
+      init='',
+      init_channels='',  # of another number: sum, repeat, mean; '': refused
     )
   )
 

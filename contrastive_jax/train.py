@@ -28,6 +28,7 @@ from contrastive_jax.training.lock import Lock
 from contrastive_jax.training.sidefiles import atomic_write
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.termination import Termination
+from contrastive_jax.weights import start
 
 
 def pretrain(
@@ -85,6 +86,11 @@ def pretrain(
         say(f'continuing from the checkpoint of step {start_step:,}')
         if before is not None and before != job.run.total_steps:
           say(identity.extension(job.config, job.run, before, start_step))
+      elif job.config.encoder.init:
+        with processes.together():
+          state, found = start.with_weights(job, state)
+        for note in found:
+          say(note)
       if start_step < job.run.total_steps:
         workfolder.begin(workdir)
         say('compiling the first step')

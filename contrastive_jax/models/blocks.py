@@ -62,7 +62,7 @@ def drop_path(
   of them.
 
   Args:
-    module: whose random stream 'drop_path' gives the key, if one is needed.
+    module: whose random stream 'dropout' gives the key, if one is needed.
     rates: [n], the probability that a branch is left out, below 1.
     rows: of this device, over all views.
     train: if not, nothing is dropped.
@@ -82,7 +82,7 @@ def drop_path(
   rows //= views
   devices = jax.lax.axis_size(axis_name) if axis_name else 1
   shape = (len(rates), views, devices * rows)
-  draws = jax.random.uniform(module.make_rng('drop_path'), shape)
+  draws = jax.random.uniform(module.make_rng('dropout'), shape)
   if axis_name:
     start = jax.lax.axis_index(axis_name) * rows
     draws = jax.lax.dynamic_slice_in_dim(draws, start, rows, axis=2)

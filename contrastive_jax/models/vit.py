@@ -44,7 +44,6 @@ class _PatchEmbed(nn.Module):
 
   width: int
   size: int
-  frozen: bool
   kernel_init: str
   dtype: jnp.dtype
 
@@ -61,8 +60,6 @@ class _PatchEmbed(nn.Module):
     shape = (size, size, channels, self.width)
     kernel = self.param('kernel', kernel_init, shape, jnp.float32)
     bias = self.param('bias', bias_init, (self.width,), jnp.float32)
-    if self.frozen:
-      kernel, bias = jax.lax.stop_gradient((kernel, bias))
     rows, columns = positions.grid_of(images.shape[1:], size)
     x = images.astype(self.dtype)
     x = x.reshape(-1, rows, size, columns, size, channels)
@@ -164,8 +161,6 @@ class ViT(nn.Module):
     drop_path: Probability that the last block's branches are left out for an
       example; it grows linearly from 0 at the first. The two branches of a
       block are drawn apart.
-    freeze_patch: Whether the patches' linear map gets no gradient and stays
-      as it was drawn (MoCo v3, 2104.02057, section 4).
     kernel_init: 'trunc_normal' (DINO) or 'xavier' (MoCo v3).
     dtype: Of the matrix products; parameters, the sum over the blocks, norms,
       softmax and features are float32.
@@ -184,7 +179,6 @@ class ViT(nn.Module):
   interpolation: str = 'dino'
   layer_scale: float = 0.0
   drop_path: float = 0.0
-  freeze_patch: bool = False
   kernel_init: str = 'trunc_normal'
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
@@ -219,7 +213,6 @@ class ViT(nn.Module):
     patches = _PatchEmbed(
       self.width,
       self.patch_size,
-      self.freeze_patch,
       init,
       dtype,
       name='patch_embed',
@@ -263,6 +256,22 @@ class ViT(nn.Module):
     return positions.resize(table, self.grid, grid, self.interpolation)
 
 
+def patch_size_for(config: Any, image_size: int) -> int:
+  """Chooses the size of a patch.
+
+  Args:
+    config: the config's `encoder`; its `patch_size` may be 0.
+    image_size: pixels of a side.
+
+  Returns:
+    Pixels of a patch's side; for 0 the usual 16, 4 up to 64 pixels, and 2 below
+    16, so that there are at least 16 patches.
+  """
+  if config.patch_size:
+    return config.patch_size
+  return 16 if image_size > 64 else 4 if image_size >= 16 else 2
+
+
 def make(config: Any, run: Any) -> Encoder:
   """Builds the encoder that a config describes.
 
@@ -286,33 +295,23 @@ def make(config: Any, run: Any) -> Encoder:
     pool=('token', 'mean'),
     positions=('learned', 'sincos'),
     interpolation=tuple(positions.INTERPOLATIONS),
-    kernel_init=tuple(_INITS),
+    vit_init=tuple(_INITS),
   )
-  for field, least in {
-    'patch_size': 1,
-    'registers': 0,
-    'heads': 0,
-    'pretrained_size': 0,
-    'layer_scale': 0,
-  }.items():
-    if config[field] < least:
-      raise Error(
-        f'encoder.{field} is {config[field]}: it must be at least {least}.'
-      )
+  patch_size = patch_size_for(config, run.input_shape[0])
   heads = config.heads or usual_heads
   if width % heads:
     raise Error(
       f'encoder.heads is {heads}, which does not divide the width of'
       f' {config.name}, {width}.'
     )
-  grid = positions.grid_of(run.input_shape, config.patch_size)
+  grid = positions.grid_of(run.input_shape, patch_size)
   if config.pretrained_size:
-    grid = positions.grid_of([config.pretrained_size] * 2, config.patch_size)
+    grid = positions.grid_of([config.pretrained_size] * 2, patch_size)
   module = ViT(
     width=width,
     depth=depth,
     heads=heads,
-    patch_size=config.patch_size,
+    patch_size=patch_size,
     grid=grid,
     pool=config.pool,
     registers=config.registers,
@@ -320,9 +319,12 @@ def make(config: Any, run: Any) -> Encoder:
     interpolation=config.interpolation,
     layer_scale=config.layer_scale,
     drop_path=config.drop_path,
-    freeze_patch=config.freeze_patch,
-    kernel_init=config.kernel_init,
+    kernel_init=config.vit_init,
     dtype=jnp.dtype(config.dtype),
     remat=config.remat == 'blocks',
   )
-  return Encoder(module, features=width, dtype=module.dtype)
+  note = (
+    f'patches of {patch_size} x {patch_size} pixels: '
+    f'{math.prod(grid)} of an image'
+  )
+  return Encoder(module, features=width, dtype=module.dtype, note=note)

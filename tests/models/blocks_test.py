@@ -22,7 +22,7 @@ class Draws(nn.Module):
 
 
 def draw(*args, seed=0, **mode):
-  rngs = {'drop_path': jax.random.key(seed)}
+  rngs = {'dropout': jax.random.key(seed)}
   return Draws().apply({}, *args, rngs=rngs, **mode)
 
 

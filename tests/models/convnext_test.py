@@ -41,7 +41,7 @@ def random_params(encoder, images, seed=1):
 
 
 def run(encoder, params, images, train=False):
-  rngs = {'drop_path': jax.random.key(7)} if train else None
+  rngs = {'dropout': jax.random.key(7)} if train else None
   apply = functools.partial(encoder.apply, train=train, rngs=rngs)
   return jax.jit(apply)({'params': params}, images)
 
@@ -162,7 +162,7 @@ def test_encoder_does_not_depend_on_the_devices():
       train=True,
       axis_name=axis_name,
       views=2,
-      rngs={'drop_path': jax.random.key(3)},
+      rngs={'dropout': jax.random.key(3)},
     ).reshape(weights.shape)
     return jnp.sum(out * weights), out
 

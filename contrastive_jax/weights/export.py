@@ -1,0 +1,334 @@
+"""A run's encoder as a file for others, with a certificate that it is the same.
+
+Which part of a state is the encoder says its objective: DINO's is the teacher.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from contrastive_jax.config import Config, Error, flat
+from contrastive_jax.evaluation import encoder as encoder_lib
+from contrastive_jax.models import encoders
+from contrastive_jax.training import build
+from contrastive_jax.training.sidefiles import atomic_write
+from contrastive_jax.training.state import TrainState
+from contrastive_jax.weights import formats, keymap
+from contrastive_jax.weights.keymap import Arrays
+
+FORMATS = ('torchvision', 'timm', 'safetensors', 'npz', 'stablehlo')
+IMAGES = 32
+# Of the largest difference, in root mean squares of the features. The tanh form
+# of GELU would cost some 1e-3, LayerNorm's other epsilon 1e-2.
+BOUND = 1e-4
+
+
+class Exported(NamedTuple):
+  """What was written, and how far it is from what was trained.
+
+  Attributes:
+    folder: of the files.
+    certificate: as in certificate.json.
+    notes: what a user has to know, one line each.
+  """
+
+  folder: pathlib.Path
+  certificate: dict[str, Any]
+  notes: tuple[str, ...]
+
+
+def export(
+  workdir: str | pathlib.Path,
+  to: str,
+  *,
+  step: int | None = None,
+  output: str | pathlib.Path | None = None,
+  python: str = sys.executable,
+  bound: float = BOUND,
+) -> Exported:
+  """Writes the encoder of a run's checkpoint, and compares it with ours.
+
+  Args:
+    workdir: of the run; written to is `output` alone.
+    to: of `FORMATS`. The first two are a torch state dict as safetensors, which
+      `load_state_dict(strict=True)` takes; the next two our own names; the last
+      a function of uint8 images, of any batch size.
+    step: of the checkpoint; None: the newest.
+    output: folder; None: WORKDIR/export_FORMAT.
+    python: an interpreter that has torch, and torchvision or timm.
+    bound: of the largest difference, in root mean squares of the features.
+
+  Returns:
+    What was written. Without torch the weights are, but not certified: the
+    certificate's `largest_relative` is then None.
+
+  Raises:
+    Error: no run, no such encoder there, or a difference above the bound; the
+      files stay, for a look at them.
+  """
+  config: Config = encoder_lib.read_config(workdir)
+  config.encoder.dtype = 'float32'
+  job = build.build(config, encoder_lib.fitting_mesh(config))
+  state = encoder_lib.restore(job, workdir, step)
+  folder = pathlib.Path(output or pathlib.Path(workdir) / f'export_{to}')
+  folder.mkdir(parents=True, exist_ok=True)
+  arrays = arrays_of(job, state)
+  images = _images(job)
+  ours = np.asarray(jax.jit(_call)(encoder_lib.frozen(job)(state), images))
+  notes: list[str] = []
+  if to in ('torchvision', 'timm'):
+    theirs, versions, model = _to_torch(
+      job, arrays, images, to, folder, python, notes
+    )
+  elif to == 'stablehlo':
+    theirs, versions, model = _to_stablehlo(job, state, images, folder), '', {}
+  else:
+    theirs, versions, model = _to_ours(job, state, arrays, images, to, folder)
+  sidecar = _sidecar(job, int(state.step), to, model)
+  _write_json(folder / 'encoder.json', sidecar)
+  certificate = {
+    **_difference(ours, theirs),
+    'bound': bound,
+    'images': f'the first {len(images)} of {_split(job).name}',
+    'step': int(state.step),
+    'format': to,
+    'weights_sha256': _sha256(folder / sidecar['file']),
+    'config_sha256': sidecar['config_sha256'],
+    'parameters': int(sum(a.size for a in arrays.values())),
+    'platform': jax.default_backend(),
+    'versions': ', '.join(
+      [
+        *(f'{p} {importlib.metadata.version(p)}' for p in _PACKAGES),
+        *filter(None, [versions]),
+      ]
+    ),
+  }
+  _write_json(folder / 'certificate.json', certificate)
+  relative = certificate['largest_relative']
+  if relative is not None and not relative <= bound:
+    raise Error(
+      f'the exported encoder is not the trained one: on {len(images)} images '
+      f'its features differ by up to {relative:.2g} of their size, and at most '
+      f'{bound:g} is allowed; see {folder}/certificate.json'
+    )
+  return Exported(folder, certificate, tuple(notes))
+
+
+_PACKAGES = ('contrastive_jax', 'jax', 'flax', 'numpy')
+
+
+def arrays_of(job: build.Job, state: TrainState) -> Arrays:
+  """Returns parameters and statistics of the evaluated encoder, by name.
+
+  Args:
+    job: of the state.
+    state: on any devices.
+
+  Raises:
+    Error: the objective, one from outside, has no part named encoder.
+  """
+  params, model_state = job.objective.evaluated(state.params, state.model_state)
+  try:
+    parts = params['encoder'], model_state['batch_stats']['encoder']
+  except (KeyError, TypeError):
+    raise Error(
+      f'{job.config.objective.name} has no encoder in its parameters and its '
+      'batch_stats: there is nothing to export'
+    ) from None
+  arrays: Arrays = {}
+  for part in map(jax.device_get, parts):
+    named = traverse_util.flatten_dict(part, sep='/')
+    arrays |= {name: np.asarray(array) for name, array in named.items()}
+  return arrays
+
+
+def _call(encode, images):
+  return encode(images)
+
+
+def _split(job: build.Job):
+  return job.source.test or job.source.train
+
+
+def _images(job: build.Job) -> np.ndarray:
+  """The first images of the run's test split, uint8, as it evaluates them."""
+  batches = job.modality.eval_batches(
+    _split(job),
+    batch_size=IMAGES,
+    process_index=0,
+    process_count=1,
+    limit=IMAGES,
+  )
+  batch = next(iter(batches))
+  return np.asarray(batch['input'])[np.asarray(batch['mask'])]
+
+
+def _to_torch(job, arrays, images, to, folder, python, notes):
+  """Writes a state dict; returns torch's features, versions, and the model."""
+  config = job.config.encoder
+  module = encoders.make(config, job.run).module
+  model = formats.model(to, config, module, images.shape[-1])
+  state_dict = keymap.to_theirs(formats.rules(to, config), arrays)
+  for name in [n for n in state_dict if n.endswith('running_var')]:
+    count = name.replace('running_var', 'num_batches_tracked')
+    state_dict[count] = np.zeros((), np.int64)
+  model['weights'] = str(folder / 'encoder.safetensors')
+  _save_safetensors(state_dict, folder / 'encoder.safetensors')
+  if config.get('norm', 'global') != 'global' and config.name[0] == 'r':
+    notes.append(
+      f'it was trained with encoder.norm={config.norm}; frozen, that is a '
+      'batch norm like any other, but what trains it on there has another norm'
+    )
+  pixels = np.asarray(job.modality.frozen_input(images))
+  with tempfile.TemporaryDirectory() as name:
+    there = pathlib.Path(name)
+    np.savez(there / 'images.npz', own=pixels)
+    _write_json(there / 'model.json', model)
+    program = pathlib.Path(__file__).with_name('theirs.py')
+    done = subprocess.run(
+      [
+        python,
+        program,
+        there / 'model.json',
+        there / 'images.npz',
+        there / 'features.npz',
+      ],
+      capture_output=True,
+      text=True,
+    )
+    if done.returncode:
+      last = (done.stderr.strip().splitlines() or ['no word'])[-1]
+      if 'ModuleNotFoundError' in done.stderr or 'ImportError' in done.stderr:
+        notes.append(
+          f'not certified: {python} has not what it takes ({last}); '
+          '--python=PATH names an interpreter with torch, torchvision, timm '
+          'and safetensors'
+        )
+        return None, '', model
+      raise Error(f'torch does not take the weights: {last}')
+    with np.load(there / 'features.npz') as found:
+      return found['own'], str(found['versions']), model
+
+
+def _to_ours(job, state, arrays, images, to, folder):
+  """Writes arrays under our names; returns features of what is read back."""
+  named = {f'encoder/{name}': array for name, array in arrays.items()}
+  if to == 'npz':
+    np.savez(folder / 'encoder.npz', **named)
+    with np.load(folder / 'encoder.npz', allow_pickle=False) as file:
+      read = {name: file[name] for name in file.files}
+  else:
+    _save_safetensors(named, folder / 'encoder.safetensors')
+    read = safetensors.numpy.load_file(folder / 'encoder.safetensors')
+  module = encoders.make(job.config.encoder, job.run).module
+  own = traverse_util.unflatten_dict(
+    {n.removeprefix('encoder/'): a for n, a in read.items()}, sep='/'
+  )
+  params, model_state = job.objective.evaluated(state.params, state.model_state)
+  shapes = jax.tree.structure(params['encoder'])
+  statistics = model_state['batch_stats']['encoder']
+  variables = {
+    'params': _only(own, params['encoder']),
+    'batch_stats': _only(own, statistics),
+  }
+  assert jax.tree.structure(variables['params']) == shapes
+  pixels = job.modality.frozen_input(images)
+  found = jax.jit(lambda v, x: module.apply(v, x, train=False))(
+    variables, pixels
+  )
+  return np.asarray(found), '', {}
+
+
+def _only(tree: Any, like: Any) -> Any:
+  """Of a tree the entries that another one has."""
+  if not isinstance(like, dict):
+    return tree
+  return {key: _only(tree[key], value) for key, value in like.items()}
+
+
+def _to_stablehlo(job, state, images, folder) -> np.ndarray:
+  """Writes a function of uint8 images; returns the features of what is read."""
+  encode = encoder_lib.frozen(job)(state)
+  encode = jax.tree.map(np.asarray, encode)
+  (batch,) = jax.export.symbolic_shape('batch')
+  shape = jax.ShapeDtypeStruct((batch, *images.shape[1:]), np.uint8)
+  platforms = ('cpu', 'cuda', 'tpu')
+  exported = jax.export.export(
+    jax.jit(lambda x: encode(x)), platforms=platforms
+  )(shape)
+  path = folder / 'encoder.stablehlo'
+  path.write_bytes(exported.serialize())
+  read = jax.export.deserialize(bytearray(path.read_bytes()))
+  # Two sizes of a batch: that it is free is a part of what is claimed.
+  parts = np.split(images, [1])
+  return np.concatenate([np.asarray(read.call(x)) for x in parts if len(x)])
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray | None) -> dict[str, Any]:
+  """How far two sides are from each other; None where one is not known."""
+  names = ('largest', 'mean', 'largest_relative', 'mean_relative')
+  if theirs is None:
+    return dict.fromkeys(names)
+  apart = np.abs(ours.astype(np.float64) - theirs)
+  size = float(np.sqrt(np.mean(np.square(ours, dtype=np.float64))))
+  values = float(apart.max()), float(apart.mean())
+  relative = (x / size if size else float('nan') for x in values)
+  return dict(zip(names, (*values, *relative), strict=True))
+
+
+def _sidecar(job: build.Job, step: int, to: str, model: dict) -> dict[str, Any]:
+  """What somebody has to know who feeds images to the encoder."""
+  config = json.loads(job.config.to_json())
+  data = config['data']
+  text = json.dumps(flat(config), sort_keys=True)
+  suffix = {'npz': 'npz', 'stablehlo': 'stablehlo'}.get(to, 'safetensors')
+  model = {k: v for k, v in model.items() if k != 'weights'}
+  return {
+    'file': f'encoder.{suffix}',
+    'format': to,
+    'input': {
+      'side': job.run.input_shape[0],
+      'channels': job.run.input_shape[2],
+      'crop': data['eval_crop'],
+      'interpolation': data['interpolation'],
+      'antialias': data['antialias'],
+      'pixels': 'uint8' if to == 'stablehlo' else '[0, 1], less mean, over std',
+      'mean': data['mean'],
+      'std': data['std'],
+      'layout': 'NCHW' if model else 'NHWC',
+    },
+    **({'model': model} if model else {}),
+    'encoder': config['encoder'],
+    'objective': config['objective']['name'],
+    'data': data['source'],
+    'step': step,
+    'config_sha256': hashlib.sha256(text.encode()).hexdigest(),
+  }
+
+
+def _save_safetensors(arrays: Arrays, path: pathlib.Path) -> None:
+  # Of an array that is not contiguous safetensors writes other values.
+  arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+  safetensors.numpy.save_file(arrays, path)
+  read = safetensors.numpy.load_file(path)
+  for name, array in arrays.items():
+    if not np.array_equal(read[name], array):
+      raise Error(f'{path}: {name} was not written as it is')
+
+
+def _sha256(path: pathlib.Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write_json(path: pathlib.Path, fields: dict[str, Any]) -> None:
+  atomic_write(path, json.dumps(fields, indent=2) + '\n')

@@ -1,0 +1,90 @@
+"""What an encoder of ours is called elsewhere, and with which arguments."""
+
+from typing import Any
+
+from contrastive_jax.config import Error
+from contrastive_jax.weights import families
+from contrastive_jax.weights.keymap import Rule
+
+_TORCHVISION = ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152')
+
+
+def rules(library: str, config: Any) -> list[Rule]:
+  """Returns the rules that name the parameters of a library's model.
+
+  Args:
+    library: 'torchvision' or 'timm'.
+    config: the config's `encoder`.
+
+  Raises:
+    Error: none is known.
+  """
+  if config.name.startswith('resnet'):
+    return families.RESNET
+  if config.name.startswith('convnext'):
+    if library == 'timm':
+      return families.CONVNEXT_TIMM
+    return families.CONVNEXT_TORCHVISION
+  if config.name.startswith('vit') and library == 'timm':
+    mean = config.pool == 'mean'
+    return families.VIT_MEAN if mean else families.VIT_TOKEN
+  raise _unknown(library, config.name)
+
+
+def model(library: str, config: Any, module: Any, channels: int) -> dict:
+  """Returns what makes the same encoder there; see `theirs.build`.
+
+  Args:
+    library: 'torchvision' or 'timm'.
+    config: the config's `encoder`.
+    module: the encoder itself.
+    channels: of an image.
+
+  Raises:
+    Error: the library has no such encoder; one sentence that says why.
+  """
+  name, stem = config.name, ''
+  # timm takes the channels as an argument.
+  arguments: dict[str, Any] = {}
+  if library == 'timm':
+    arguments = {'num_classes': 0, 'in_chans': channels}
+  if name.startswith('resnet'):
+    stem = module.stem
+    if name not in _TORCHVISION:
+      raise _unknown(library, name)
+    if library == 'timm' and (config.width != 64 or stem == 'cifar'):
+      raise Error(
+        f'timm has no {name} of width {config.width} with the stem {stem}: '
+        'its stem is of 64 channels and for large images; --to=torchvision '
+        'writes it, and the model that takes it is in weights/theirs.py'
+      )
+  elif name.startswith('vit') and library == 'timm':
+    size = name.removeprefix('vit_')
+    side = [n * module.patch_size for n in module.grid]
+    name = f'vit_{size}_patch16_224'
+    arguments |= {
+      'patch_size': module.patch_size,
+      'img_size': side,
+      'num_heads': module.heads,
+      'init_values': module.layer_scale or None,
+      'global_pool': 'avg' if module.pool == 'mean' else 'token',
+      'reg_tokens': module.registers,
+      'dynamic_img_size': True,
+    }
+  elif not name.startswith('convnext'):
+    raise _unknown(library, name)
+  return {
+    'library': library,
+    'function': name,
+    'arguments': arguments,
+    'stem': stem,
+    'width': config.width if name.startswith('resnet') else 0,
+    'channels': channels,
+  }
+
+
+def _unknown(library: str, name: str) -> Error:
+  return Error(
+    f'{library} has no encoder that is {name}: --to=safetensors, npz and '
+    'stablehlo take every encoder'
+  )
