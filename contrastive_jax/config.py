@@ -66,6 +66,7 @@ def base() -> Config:
       patch_size=0,  # pixels; 0: 16, 4 up to 64 pixels, 2 below 16
       pool='token',  # the class token, or 'mean' of the patches
       registers=0,  # tokens beside the class token
+      depth=0,  # blocks; 0: as usual for the size
       heads=0,  # of the attention; 0: as usual for the size
       positions='learned',  # or 'sincos', fixed
       interpolation='dino',  # of positions: dino, dinov2_registers, timm
@@ -78,7 +79,7 @@ def base() -> Config:
       # Weights to begin from: a file of torch.save, safetensors or npz, with
       # where it comes from, as dino:FILE, or without; or run:WORKDIR.
       init='',
-      init_channels='',  # of another number: sum, repeat, mean; '': refused
+      init_channels='refuse',  # of another number; or sum, repeat, mean
     )
   )
 
@@ -145,6 +146,11 @@ def base() -> Config:
       # in weights only; with the true gradient, which is ours, the same update
       # takes .024/R (and, of the weights, R times the weight decay).
       bias_and_norm_rate=1.0,
+      # Factors on the rate: of the whole encoder, as of one that comes with
+      # weights; of each layer of it per layer that follows; of a ViT's patches.
+      encoder_rate=1.0,
+      layer_decay=1.0,
+      patch_rate=1.0,
       # Entries of params, or patterns such as 'encoder/stem_*', ...
       constant_rate=(),  # ... that keep the peak rate
       frozen=(),  # ... that nothing touches ...

@@ -134,3 +134,58 @@ def for_digits(c: Config) -> None:
   c.augment.crop_rule = 'torchvision'
   c.augment.crop_scale = (0.5, 1.0)
   c.augment.flip = 0.0  # a mirrored digit is no digit
+
+
+def moco_v3_vit(c: Config) -> None:
+  """Fits a config, in place, to MoCo v3's ViTs, whatever their size.
+
+  AdamW, fixed positions, patches that are never trained (optimizer.frozen for
+  as many epochs as there are), heads that end in a norm. Source: moco-v3
+  vits.py, builder.py (MoCo_ViT), CONFIG.md.
+
+  Args:
+    c: a whole config.
+  """
+  c.encoder.positions, c.encoder.vit_init = 'sincos', 'xavier'
+  c.objective.temperature = 0.2
+  c.objective.projector_layers = 3
+  c.objective.predictor_norm = True
+  c.optimizer.name = 'adamw'
+  c.optimizer.base_learning_rate = 1.5e-4
+  c.optimizer.weight_decay = 0.1
+  c.optimizer.decay_bias_and_norm = True  # one group of all parameters
+  c.optimizer.frozen = ('encoder/patch_embed',)
+
+
+def dino_vit(c: Config) -> None:
+  """Fits a config, in place, to DINO's ViTs, whatever their size.
+
+  Source: the defaults of dino main_dino.py.
+
+  Args:
+    c: a whole config.
+  """
+  c.encoder.drop_path = 0.1
+  c.optimizer.name = 'adamw'
+  c.optimizer.base_learning_rate = 5e-4
+  c.optimizer.final_fraction = 1e-6 / 1e-3
+  c.optimizer.weight_decay, c.optimizer.weight_decay_end = 0.04, 0.4
+  c.optimizer.clip_tensor_norm = 3.0
+  c.optimizer.frozen, c.optimizer.frozen_epochs = ('last_layer',), 1.0
+
+
+def vit_for_digits(c: Config) -> None:
+  """Fits a recipe of a ViT, in place, to 1,438 images of 8 pixels and a CPU.
+
+  Ours, not published: four blocks, patches of 2 pixels.
+
+  Args:
+    c: a whole config.
+  """
+  c.batch_size, c.epochs = 128, 60
+  c.encoder.depth = 4
+  c.optimizer.base_learning_rate = 1e-3
+  c.optimizer.warmup_epochs = 5.0
+  c.augment.crop_rule = 'torchvision'
+  c.augment.crop_scale = (0.5, 1.0)
+  c.augment.flip = 0.0  # a mirrored digit is no digit

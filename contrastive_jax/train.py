@@ -113,7 +113,8 @@ def pretrain(
     if done < job.run.total_steps:
       say(
         f'stopped by {termination.name} at step {done:,}; the checkpoint is '
-        'written'
+        'written',
+        by_all=True,
       )
       if termination.exit_code:
         sys.exit(termination.exit_code)

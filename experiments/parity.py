@@ -73,7 +73,10 @@ def gradient_on(
 def moved_state(job: build.Job) -> TrainState:
   """Returns the initial state, every parameter moved off its initial value.
 
-  Scales that begin at zero would hide the gradient of all that lies before.
+  Scales that begin at zero would hide the gradient of all that lies before. A
+  ViT at small weights has nearly one feature for all images, of whose
+  differences batch norm makes large numbers, and of their rounding, too: it is
+  moved further.
 
   Args:
     job: the parts.
@@ -84,8 +87,9 @@ def moved_state(job: build.Job) -> TrainState:
   state = build.init_state(job)
   leaves, tree = jax.tree.flatten(state.params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
+  far = 0.4 if 'vit' in job.config.encoder.name else 0.1
   leaves = [
-    jax.device_put(p + 0.1 * jax.random.normal(k, p.shape, p.dtype), p.sharding)
+    jax.device_put(p + far * jax.random.normal(k, p.shape, p.dtype), p.sharding)
     for p, k in zip(leaves, keys, strict=True)
   ]
   return state.replace(params=jax.tree.unflatten(tree, leaves))

@@ -6,9 +6,11 @@ import pathlib
 from contrastive_jax.config import Config
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
-NAMES = sorted(
+_ALL = sorted(
   path.stem.removesuffix('_small') for path in FOLDER.glob('*_small.py')
 )
+NAMES = [name for name in _ALL if not name.endswith('_vit')]
+VITS = [name for name in _ALL if name.endswith('_vit')]
 _LOCAL_CROPS = {'augment.local_crops': 2, 'augment.local_size': 4}
 # Options that give an objective another state or other passes: what holds for
 # the configs is to hold for these. Sizes are of digits and 64 images a batch.
@@ -42,17 +44,18 @@ def load(name: str, source: str = 'digits') -> Config:
 
 
 def tiny(name: str) -> Config:
-  """Returns that of digits, with two residual blocks and 64 images a batch."""
+  """Returns that of digits, with two blocks and 64 images a batch."""
   config = load(name)
-  config.encoder.name = '_tiny'
+  config.encoder.name = '_vit_micro' if name in VITS else '_tiny'
   config.encoder.width = 8
+  config.encoder.depth = 0
   config.batch_size = 64
   return config
 
 
 def all_tiny() -> dict[str, Config]:
   """Returns that of every config, and of every option."""
-  configs = {name: tiny(name) for name in NAMES}
+  configs = {name: tiny(name) for name in [*NAMES, *VITS]}
   for label, (name, overrides) in OPTIONS.items():
     configs[label] = tiny(name)
     configs[label].update_from_flattened_dict(overrides)

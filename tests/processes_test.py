@@ -116,7 +116,8 @@ def test_sigterm_to_one_process_stops_both_at_one_step(tmp_path):
   pair[1].send_signal(signal.SIGTERM)
   outputs = finish(pair)
   (step,) = (int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*'))
-  assert f'stopped by SIGTERM at step {step:,}' in outputs[0]
+  for output in outputs:
+    assert f'stopped by SIGTERM at step {step:,}' in output
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ def config_of(name: str) -> ml_collections.ConfigDict:
 
 def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Makes a config small in place: encoder, heads, batch, steps."""
-  c.encoder.name = '_tiny'
+  c.encoder.name = '_vit_micro' if c.encoder.name[:3] == 'vit' else '_tiny'
   c.encoder.width = 8
+  c.encoder.depth = 0
   c.batch_size = 64
   c.steps = 4
   c.log.every_steps = 2

@@ -105,6 +105,9 @@ BARLOW_TWINS = BYOL | dict(crop_rule='torchvision', jitter_form='torchvision')
 # facebookresearch/moco-v3 with --crop-min .2, as for its ResNet-50.
 MOCO_V3 = BARLOW_TWINS | dict(stages=_FLIP_LAST, crop_scale=(0.2, 1.0))
 
+# ... and with the default of --crop-min, as for its ViTs.
+MOCO_V3_VIT = MOCO_V3 | dict(crop_scale=(0.08, 1.0))
+
 # facebookresearch/vicreg. The paper says that it makes BYOL's pair symmetric;
 # the code does not, as that works slightly better (issue 3 there).
 VICREG = BARLOW_TWINS

@@ -71,12 +71,15 @@ def drop_path(
 
   Returns:
     For each branch what to multiply its output by, [rows], float32: 0, or
-    1 / (1 - rate), which keeps its mean. None for all if nothing is dropped.
+    1 / (1 - rate), which keeps its mean. None for all if nothing is dropped: in
+    evaluation, and without a random stream.
 
   Reference: Huang et al. 2016 (stochastic depth, 1603.09382), section 3, with
   the factor in training rather than afterwards, as DINO's and timm's DropPath.
   """
   if not train or not np.any(rates) or module.is_initializing():
+    return [None] * len(rates)
+  if not module.has_rng('dropout'):  # of a teacher, which sees all
     return [None] * len(rates)
   keep = 1 - np.asarray(rates, np.float32)[:, None, None]
   rows //= views

@@ -57,7 +57,7 @@ class MLP(nn.Module):
     SimCLR                 affine, scale;   -, -   kernel N(0, 0.01)
     MoCo v2, SupCon        none, none;   bias, bias
     MoCo v3 projector      affine, plain;   -, -
-    MoCo v3 predictor      affine, none;    -, -
+    MoCo v3 predictor      affine, none;    -, -      of a ViT: affine, plain
     BYOL, both             affine, none; bias, -
     SwAV                   affine, none; bias, bias
     SimSiam projector      affine, plain;   -, -

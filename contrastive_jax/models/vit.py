@@ -277,9 +277,9 @@ def make(config: Any, run: Any) -> Encoder:
 
   Args:
     config: The config's `encoder`; its fields are the attributes of `ViT`,
-      heads (0: as many as are usual for the size), pretrained_size (pixels of a
-      side that the table of positions is for; 0: the images' own) and remat
-      ('none' or 'blocks').
+      depth and heads (0: as many as are usual for the size), pretrained_size
+      (pixels of a side that the table of positions is for; 0: the images' own)
+      and remat ('none' or 'blocks').
     run: Its `input_shape` is (height, width, channels).
 
   Returns:
@@ -289,7 +289,7 @@ def make(config: Any, run: Any) -> Encoder:
     Error: an unknown value, patches that do not tile the images, or heads that
       do not divide the width.
   """
-  width, depth, usual_heads = _SIZES[config.name]
+  width, usual_depth, usual_heads = _SIZES[config.name]
   blocks.check(
     config,
     pool=('token', 'mean'),
@@ -298,7 +298,7 @@ def make(config: Any, run: Any) -> Encoder:
     vit_init=tuple(_INITS),
   )
   patch_size = patch_size_for(config, run.input_shape[0])
-  heads = config.heads or usual_heads
+  depth, heads = config.depth or usual_depth, config.heads or usual_heads
   if width % heads:
     raise Error(
       f'encoder.heads is {heads}, which does not divide the width of'

@@ -123,8 +123,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       model_state['target_batch_stats'],
       batch['views'][:2],
       train=True,
-      axis_name=axis_name,
-      rng=keys.draw(rng, keys.Draw.TARGET_DROPOUT),
+      axis_name=axis_name,  # no rng: the teacher drops nothing, as official
     )
     teacher, center = target_outputs['last_layer'], model_state['center']
     sharpness = teacher_temperature(c, step // run.steps_per_epoch)

@@ -1,6 +1,6 @@
 """MoCo v3: predictions agree with the target's keys, within the batch.
 
-Chen, Xie and He 2021 (arXiv 2104.02057), with its ResNet.
+Chen, Xie and He 2021 (arXiv 2104.02057).
 Official code: facebookresearch/moco-v3.
 """
 
@@ -24,14 +24,19 @@ class Fields:
 
   `temperature`; `tau`, the share of the target network that the first step
   keeps, which rises to 1 by half a cosine over the run;
-  `projector_hidden_size`, `projector_output_size`, `predictor_hidden_size`.
+  `projector_layers`, `projector_hidden_size`, `projector_output_size`,
+  `predictor_hidden_size`; `predictor_norm`, whether the predictor ends in a
+  norm, as the projector does. With a ViT the official code has 3 layers and the
+  norm.
   """
 
   temperature: float = field(1.0, above=0)
   tau: float = share(0.99)
+  projector_layers: int = field(2, least=1)
   projector_hidden_size: int = field(4096, least=1)
   projector_output_size: int = field(256, least=1)
   predictor_hidden_size: int = field(4096, least=1)
+  predictor_norm: bool = field(False)
 
 
 CAUSES = {
@@ -58,14 +63,14 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     kernel_init=heads.torch_init,
     dtype=encoder.dtype,
   )
+  hidden_sizes = [c.projector_hidden_size] * (c.projector_layers - 1)
   projector = heads.MLP(
-    sizes=[c.projector_hidden_size, c.projector_output_size],
-    output_norm='plain',
-    **head,
+    sizes=[*hidden_sizes, c.projector_output_size], output_norm='plain', **head
   )
-  # With the official ResNet's predictor; the one for ViT ends in a norm too.
   predictor = heads.MLP(
-    sizes=[c.predictor_hidden_size, c.projector_output_size], **head
+    sizes=[c.predictor_hidden_size, c.projector_output_size],
+    output_norm='plain' if c.predictor_norm else 'none',
+    **head,
   )
   target_modules = {'encoder': encoder.module, 'projector': projector}
   modules = {**target_modules, 'predictor': predictor}

@@ -11,6 +11,7 @@ import optax
 
 from contrastive_jax import schedules
 from contrastive_jax.config import Config, Error
+from contrastive_jax.training import layer_rates
 
 
 def make_optimizer(
@@ -100,10 +101,11 @@ def parameter_groups(
   """
   thaw = frozen_steps(config, steps_per_epoch)
   groups = {}
-  for (path, p), is_decayed, is_bias_or_norm in zip(
+  for (path, p), is_decayed, is_bias_or_norm, factor in zip(
     jax.tree.leaves_with_path(params),
     jax.tree.leaves(decayed(config, params)),
     jax.tree.leaves(_is_bias_or_norm(params)),
+    jax.tree.leaves(layer_rates.factors(config, params)),
     strict=True,
   ):
     if config.name in ('lars', 'larc'):
@@ -113,7 +115,9 @@ def parameter_groups(
     if matches(path, config.constant_rate):
       treatment += ', constant rate'
     if is_bias_or_norm and config.bias_and_norm_rate != 1:
-      treatment += f', rate x {config.bias_and_norm_rate:g}'
+      factor *= config.bias_and_norm_rate
+    if factor != 1:
+      treatment += f', rate x {factor:.3g}'
     if matches(path, config.frozen) and thaw:
       treatment += f', frozen until step {thaw:,}'
     groups.setdefault(treatment, []).append((path, p))
@@ -159,6 +163,8 @@ def _update_rule(
   if config.bias_and_norm_rate != 1:
     factor = optax.scale(config.bias_and_norm_rate)
     rate = optax.chain(rate, optax.masked(factor, _is_bias_or_norm))
+  if layer_rates.differ(config):
+    rate = optax.chain(rate, layer_rates.scale(config))
 
   if config.name == 'adamw':
     return optax.chain(*clip, optax.scale_by_adam(), decay, rate)

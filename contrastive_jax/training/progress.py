@@ -15,9 +15,14 @@ from contrastive_jax.objectives import Run
 _DAY = 86_400
 
 
-def say(text: str) -> None:
-  """Prints a line, above the bar if there is one; by process 0 only."""
-  if jax.process_index() == 0:
+def say(text: str, *, by_all: bool = False) -> None:
+  """Prints a line, above the bar if there is one.
+
+  Args:
+    text: of the line.
+    by_all: by every process, and not by process 0 alone.
+  """
+  if by_all or jax.process_index() == 0:
     tqdm.tqdm.write(text)
     sys.stdout.flush()
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from contrastive_jax.config import Config, Error, base, flat
 from contrastive_jax.data import crops, photometric
+from contrastive_jax.models import positions
 from contrastive_jax.objectives import _fields
 from contrastive_jax.training import sizing
 
@@ -68,18 +69,19 @@ RANGES = {
   'encoder.zero_init_last_scale': _ANY,
   'encoder.kernel_init': _ANY,
   'encoder.patch_size': _NOT_NEGATIVE,
-  'encoder.pool': _ANY,
+  'encoder.pool': _of(among=('token', 'mean')),
   'encoder.registers': _NOT_NEGATIVE,
+  'encoder.depth': _NOT_NEGATIVE,
   'encoder.heads': _NOT_NEGATIVE,
-  'encoder.positions': _ANY,
-  'encoder.interpolation': _ANY,
+  'encoder.positions': _of(among=('learned', 'sincos')),
+  'encoder.interpolation': _of(among=tuple(positions.INTERPOLATIONS)),
   'encoder.pretrained_size': _NOT_NEGATIVE,
   'encoder.layer_scale': _NOT_NEGATIVE,
-  'encoder.vit_init': _ANY,
+  'encoder.vit_init': _of(among=('trunc_normal', 'xavier')),
   'encoder.drop_path': _of(least=0, below=1),
-  'encoder.remat': _ANY,
+  'encoder.remat': _of(among=('none', 'blocks')),
   'encoder.init': _ANY,
-  'encoder.init_channels': _of(among=('', 'sum', 'repeat', 'mean')),
+  'encoder.init_channels': _of(among=('refuse', 'sum', 'repeat', 'mean')),
   'data.source': _ANY,
   'data.image_size': _NOT_NEGATIVE,
   'data.interpolation': _of(among=crops.INTERPOLATIONS),
@@ -120,6 +122,9 @@ RANGES = {
   'optimizer.final_fraction': _SHARE,
   'optimizer.milestones': Range(dict(least=0, most=1)),
   'optimizer.bias_and_norm_rate': _NOT_NEGATIVE,
+  'optimizer.encoder_rate': _NOT_NEGATIVE,
+  'optimizer.layer_decay': _of(above=0, most=1),
+  'optimizer.patch_rate': _NOT_NEGATIVE,
   'optimizer.constant_rate': Range({}, entries=str),
   'optimizer.frozen': Range({}, entries=str),
   'optimizer.frozen_epochs': _EPOCHS,

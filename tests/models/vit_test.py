@@ -21,6 +21,7 @@ FIELDS = dict(
   positions='learned',
   interpolation='dino',
   pretrained_size=0,
+  depth=0,
   heads=0,
   layer_scale=0.0,
   drop_path=0.0,

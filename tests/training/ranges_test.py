@@ -157,7 +157,7 @@ def test_what_has_no_range_is_known():
     for name, allowed in ranges.RANGES.items()
     if not allowed.ends and kind_of(name) is not bool
   }
-  assert free == {*NAMES, *PATTERNS, 'augment.stages'}
+  assert free == {*NAMES, *PATTERNS, 'augment.stages', 'encoder.init'}
 
 
 @pytest.mark.parametrize('objective', objectives.names())
