@@ -45,6 +45,9 @@ def base() -> Config:
   # That training may take; chooses what a config leaves open (my_images.py).
   c.minutes = config_dict.placeholder(float)
   c.on_collapse = 'warn'  # or 'stop': a collapsed run ends with an error
+  # Or 'stop': so ends a run whose features are worse than before its first step
+  # (evaluation.every_epochs; 95 %, on the same images).
+  c.on_worse = 'warn'
   c.mapping = 'shard_map'  # or 'pmap': the same step, mapped the older way
 
   c.objective = ml_collections.ConfigDict()
@@ -173,6 +176,10 @@ def base() -> Config:
   c.evaluation = ml_collections.ConfigDict(
     dict(
       batch_size=256,
+      # While training: neighbors and a linear probe, on at most 4,096 training
+      # and 2,048 test images, before the first step and every so many epochs
+      # (at the next report); 0: never, but before and after `encoder.init`.
+      every_epochs=0.0,
       knn_k=20,
       knn_temperature=0.07,
       probe_epochs=30,

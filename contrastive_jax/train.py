@@ -13,7 +13,7 @@ from clu import parameter_overview
 from contrastive_jax.config import Config
 from contrastive_jax.data.split import Source
 from contrastive_jax.diagnostics import health
-from contrastive_jax.evaluation import comparison
+from contrastive_jax.evaluation import comparison, during
 from contrastive_jax.training import (
   build,
   identity,
@@ -104,9 +104,10 @@ def pretrain(
           termination,
           on_report,
           interval=checkpoints.more.get('interval'),
+          watch=during.watch(job, workdir),
         )
-      except health.Collapsed as collapsed:
-        _write_summary(workdir, {**collapsed.report, **comparison.NOTHING})
+      except (health.Collapsed, during.Worse) as stopped:
+        _write_summary(workdir, {**stopped.report, **comparison.NOTHING})
         raise
     unreadable = workfolder.report_unreadable(unreadable, job, workdir)
     done = int(state.step)

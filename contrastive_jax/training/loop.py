@@ -44,6 +44,7 @@ def train(
   on_report: Callable[[dict[str, Any]], None] | None = None,
   *,
   interval: dict[str, list[float]] | None = None,
+  watch: Any = None,
 ) -> tuple[TrainState, dict[str, Any], dict[int, str]]:
   """Runs the loop from start_step to the end, or to a signal.
 
@@ -56,6 +57,8 @@ def train(
     termination: whether the process was asked to stop.
     on_report: called with every report.
     interval: of `Report.interval`, when the state was saved.
+    watch: a `during.Watch`, which measures the encoder while it is trained, or
+      None.
 
   Returns:
     The state, the last report (loss, speed, ...), and the examples that could
@@ -72,7 +75,9 @@ def train(
   )
   batches = build.train_batches(job, start_step)
   meter = progress.Meter(job.run, start_step, job.config.minutes)
-  report = Report(job, workdir, start_step, meter, on_report, interval)
+  report = Report(job, workdir, start_step, meter, on_report, interval, watch)
+  if start_step == 0:
+    report.begin(state)
   # In this order after every step; each knows when it is due.
   actions: list[Action] = [
     meter,
@@ -113,6 +118,7 @@ class Report:
     meter: progress.Meter,
     on_report: Callable[[dict[str, Any]], None] | None,
     interval: dict[str, list[float]] | None = None,
+    watch: Any = None,
   ):
     """Opens metrics.jsonl and TensorBoard's events.
 
@@ -124,13 +130,20 @@ class Report:
       on_report: called with every report.
       interval: the metrics of the steps since the last report, by name; None:
         there was no step.
+      watch: a `during.Watch`, or None.
     """
     self._job, self._meter, self._on_report = job, meter, on_report
+    self._watch, self._reported = watch, start_step
     self._records = records.Records(workdir, start_step)
     # Since the last report: of steps before the run was continued, and after.
     self._before = interval or {}
     self._interval: list[dict[str, jax.Array]] = []
     self.last = self._records.last
+
+  def begin(self, state: TrainState) -> None:
+    """Reports step 0: what the encoder is worth before it is trained."""
+    if self._watch is not None:
+      self._records.write(self._watch.start(state))
 
   def __call__(self, moment: Moment) -> None:
     """Takes the step's metrics in; reports if it is time."""
@@ -159,11 +172,20 @@ class Report:
       known=job.objective.causes,
     )
     _check_finite(self.last, done)
+    watch = self._watch
+    if watch is not None and not watch.due(self._reported, done):
+      watch = None
+    self._reported = done
+    if watch is not None:
+      self.last |= watch.measure(moment.state)
+      self._meter.restart(done)
     self._records.write(self.last)
     self._meter.show(self.last)
     if self._on_report is not None:
       self._on_report(self.last)
     _warn(job, self.last, before)
+    if watch is not None:
+      watch.judge(self.last)
     self._before, self._interval = {}, []
 
   def interval(self) -> dict[str, list[float]]:

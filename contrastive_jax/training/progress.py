@@ -160,6 +160,11 @@ class Meter:
     ]
     if 'contrastive_accuracy' in report:
       parts.append(f'accuracy {report["contrastive_accuracy"]:.3f}')
+    parts += [
+      f'{title} {report[key]:.1%}'.replace('%', ' %')
+      for title, key in (('kNN', 'online_knn'), ('probe', 'online_probe'))
+      if key in report
+    ]
     if report['images_per_second'] is not None:
       parts += [
         f'{report["images_per_second"]:,.0f} images/s',

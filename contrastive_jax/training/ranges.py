@@ -58,6 +58,7 @@ RANGES = {
   'steps': _COUNT,
   'minutes': _of(above=0),
   'on_collapse': _of(among=('warn', 'stop')),
+  'on_worse': _of(among=('warn', 'stop')),
   'mapping': _of(among=('shard_map', 'pmap')),
   'objective.name': _ANY,
   # Names are looked up by the encoder's family, which may be the user's own.
@@ -140,6 +141,7 @@ RANGES = {
   'checkpoint.keep': _COUNT,
   'log.every_steps': _COUNT,
   'evaluation.batch_size': _COUNT,
+  'evaluation.every_epochs': _EPOCHS,
   'evaluation.knn_k': _COUNT,
   'evaluation.knn_temperature': _of(above=0),
   'evaluation.probe_epochs': _COUNT,

@@ -36,7 +36,8 @@ class Records:
     if self._main:
       self.last = sidefiles.end_after(self._path, start_step)
       for path in sorted(workdir.glob('events.out.tfevents*')):
-        _end_events_after(path, start_step)
+        # Of a run from its beginning step 0 goes, too.
+        _end_events_after(path, start_step or -1)
     self._writer = metric_writers.create_default_writer(
       workdir, just_logging=not self._main
     )

@@ -13,6 +13,7 @@ _WRITTEN = (
   'config.json',
   'parameters.txt',
   'metrics.jsonl',
+  'start.json',
   'summary.json',
   'unreadable.json',
 )

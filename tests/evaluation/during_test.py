@@ -1,0 +1,140 @@
+"""What is measured while a run trains, and what is said of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from contrastive_jax import config as config_lib
+from contrastive_jax import train
+from contrastive_jax.evaluation import during
+from contrastive_jax.training import build
+from tests import tiny
+from tests.evaluation import run_helpers
+
+
+def config_of(**fields):
+  config = tiny.config()
+  config.update_from_flattened_dict(
+    {
+      'steps': 44,
+      'log.every_steps': 11,
+      'checkpoint.every_steps': 11,
+      'evaluation.every_epochs': 1.0,
+      'evaluation.baselines': False,
+      'evaluation.probe_epochs': 1,
+    }
+    | fields
+  )
+  return config
+
+
+@pytest.fixture(scope='module')
+def watched(tmp_path_factory):
+  """Two epochs of 22 steps, a report every half, measured every one."""
+  workdir = tmp_path_factory.mktemp('during') / 'run'
+  summary = train.pretrain(config_of(), workdir)
+  return workdir, summary
+
+
+def lines(workdir):
+  text = (workdir / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def test_it_begins_at_step_0_and_comes_every_epoch(watched):
+  workdir, summary = watched
+  reports = lines(workdir)
+  measured = [r['step'] for r in reports if 'online_knn' in r]
+  assert measured == [0, 22, 44]
+  assert [r['step'] for r in reports] == [0, 11, 22, 33, 44]
+  assert 'loss' not in reports[0] and 'since_start' not in reports[0]
+  # All of digits is less than the bank and the queries: it is the same kNN.
+  assert summary['online_knn'] == pytest.approx(summary['knn_accuracy'])
+  gain, low, high = summary['since_start']['knn']
+  assert gain == pytest.approx(
+    summary['online_knn'] - reports[0]['online_knn'], abs=1e-6
+  )
+  assert low < gain < high
+  word, sentence = during.verdict(summary['since_start'])
+  assert word == summary['since_start_verdict']
+  assert f'{100 * gain:+.1f} points' in sentence
+
+
+def test_training_is_the_same_without_it(watched, tmp_path):
+  """To the bit: nothing of what is measured reaches the encoder."""
+  workdir, _ = watched
+  train.pretrain(config_of(**{'evaluation.every_epochs': 0.0}), tmp_path)
+  with_it, without = (run_helpers.arrays_of(w) for w in (workdir, tmp_path))
+  for name, array in with_it.items():
+    np.testing.assert_array_equal(array, without[name])
+  assert not (tmp_path / 'start.json').exists()
+
+
+def test_a_continued_run_knows_what_was_before_it(watched, tmp_path):
+  workdir, summary = watched
+
+  def stop(report):
+    if report['step'] == 33:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    train.pretrain(config_of(), tmp_path / 'run', on_report=stop)
+  after = train.pretrain(config_of(), tmp_path / 'run')
+  timed = ('images_per_second', 'data_wait', 'seconds_left')
+
+  def untimed(reports):
+    return [{k: v for k, v in r.items() if k not in timed} for r in reports]
+
+  assert untimed(lines(tmp_path / 'run')) == untimed(lines(workdir))
+  assert after['since_start'] == summary['since_start']
+
+
+def test_a_run_that_makes_features_worse_is_told(watched, tmp_path, capsys):
+  workdir, _ = watched
+  harm = {
+    'encoder.init': f'run:{workdir}',
+    'optimizer.name': 'sgd',
+    'optimizer.base_learning_rate': 300.0,
+    'optimizer.warmup_epochs': 0.0,
+    'optimizer.momentum': 0.0,
+    'evaluation.every_epochs': 0.0,
+  }
+  summary = train.pretrain(config_of(**harm), tmp_path / 'warned')
+  assert summary['since_start_verdict'] == 'worse'
+  assert 'have become WORSE than they were' in capsys.readouterr().out
+  assert min(high for _, _, high in summary['since_start'].values()) < 0
+  # Step 0 is what the other run ended with.
+  first, other = lines(tmp_path / 'warned')[0], lines(workdir)[-1]
+  for key in ('online_knn', 'online_probe'):
+    assert first[key] == pytest.approx(other[key])
+  harm |= {'on_worse': 'stop', 'evaluation.every_epochs': 0.5}
+  with pytest.raises(during.Worse, match='at step 11 the features'):
+    train.pretrain(config_of(**harm), tmp_path / 'stopped')
+  stored = json.loads((tmp_path / 'stopped/summary.json').read_text())
+  assert stored['step'] == 11 and stored['linear_accuracy'] is None
+
+
+def test_a_damaged_start_is_said(watched, tmp_path):
+  (tmp_path / 'start.json').write_text('[')
+  job = build.build(config_of())
+  with pytest.raises(config_lib.Error, match='start.json is damaged'):
+    during.watch(job, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('knn', 'probe', 'word'),
+  [
+    ((0.1, 0.05, 0.15), (0.1, 0.05, 0.15), 'better'),
+    ((0.1, 0.05, 0.15), (0.0, -0.05, 0.05), 'better'),
+    ((0.0, -0.05, 0.05), (0.0, -0.05, 0.05), 'no difference'),
+    ((-0.1, -0.2, -0.05), (0.0, -0.05, 0.05), 'worse'),
+    ((-0.1, -0.2, -0.05), (0.1, 0.05, 0.15), 'mixed'),
+  ],
+)
+def test_the_word_agrees_with_the_intervals(knn, probe, word):
+  assert during.verdict({'knn': knn, 'probe': probe})[0] == word
+
+
+def test_of_nothing_nothing_is_said():
+  assert during.verdict({}) == ('', '')

@@ -1,0 +1,9 @@
+"""What tests look at of a finished run."""
+
+from contrastive_jax.evaluation import encoder
+from contrastive_jax.weights import export
+
+
+def arrays_of(workdir):
+  """Parameters and statistics of its encoder, by name."""
+  return export.arrays_of(*encoder.load(workdir))
