@@ -89,20 +89,28 @@ class _RandomCrops(NamedTuple):
 
 
 class _CentralCrop(NamedTuple):
-  """The central square of `share` times the shorter side; see `readers`."""
+  """The central square of `share` times the shorter side; see `readers`.
+
+  None: the whole image, whatever its sides.
+  """
 
   size: int
-  share: float
+  share: float | None
   interpolation: str
   antialias: bool
 
+  def _box(self, shape):
+    if self.share is None:
+      return tf.concat([[0, 0], shape], axis=0)
+    return crops.central_box(shape, self.size, self.share)
+
   def one(self, image, *_):
-    box = crops.central_box(tf.shape(image)[:2], self.size, self.share)
+    box = self._box(tf.shape(image)[:2])
     how = (self.size, self.interpolation, self.antialias)
     return crops.resize_one(image, box, *how)
 
   def many(self, images, ids, _):
-    box = crops.central_box(tf.shape(images)[1:3], self.size, self.share)
+    box = self._box(tf.shape(images)[1:3])
     boxes = tf.repeat(box[None], tf.shape(ids)[0], axis=0)
     how = (self.size, self.interpolation, self.antialias)
     return crops.resize_many(images, boxes, *how)
@@ -215,7 +223,7 @@ def eval_batches(
   split: Split,
   *,
   image_size: int,
-  crop: float,
+  crop: float | None,
   batch_size: int,
   interpolation: str = 'bicubic',
   antialias: bool = False,
@@ -232,7 +240,8 @@ def eval_batches(
   Args:
     split: what to read.
     image_size: side of the result, pixels.
-    crop: share of the shorter side, in (0, 1].
+    crop: share of the shorter side, in (0, 1]; None: all of the image,
+      squeezed into the square.
     batch_size: images a batch, of all processes together.
     interpolation: 'bicubic' or 'bilinear'.
     antialias: whether what is made smaller is averaged, as PIL does it.

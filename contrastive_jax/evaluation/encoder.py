@@ -1,5 +1,6 @@
 """A run's frozen encoder, and what it says of a data set."""
 
+import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -171,19 +172,32 @@ def _fill(config, defaults) -> None:
       _fill(config[key], value)
 
 
-def frozen(job: build.Job) -> Callable[[TrainState], Encoder]:
+def frozen(
+  job: build.Job, layer: str = 'encoder'
+) -> Callable[[TrainState], Encoder]:
   """Returns what makes an encoder of a state; all of them compile once.
 
   Args:
     job: whose objective says which part of the state is the encoder.
+    layer: 'encoder', or the name of a head behind it: its output instead.
 
   Returns:
     A function from a state to a function from uint8 images to features.
+
+  Raises:
+    Error: the objective has no such head.
   """
+  objective = job.objective
+  if layer != 'encoder' and layer not in objective.modules:
+    heads = ', '.join(name for name in objective.modules if name != 'encoder')
+    raise Error(
+      f'{job.config.objective.name} has no {layer}; behind its encoder there '
+      f'is: {heads or "nothing that it names"}'
+    )
+  features_of = objective.layer(layer)
 
   def represent(params, model_state, inputs):
-    inputs = job.modality.frozen_input(inputs)
-    return job.objective.features(params, model_state, inputs)
+    return features_of(params, model_state, job.modality.frozen_input(inputs))
 
   return lambda state: jax.tree_util.Partial(
     represent, *job.objective.evaluated(state.params, state.model_state)
@@ -208,6 +222,18 @@ def encode(
     job, job.modality.eval_batches, split, job.mesh.size, limit
   )
   return features.extract(encoder, batches, mesh=job.mesh)
+
+
+def fingerprint(encoder: Encoder) -> str:
+  """Returns a hash of an encoder's parameters: is it the same one as before?
+
+  Args:
+    encoder: of `frozen`.
+  """
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves(encoder):
+    digest.update(np.ascontiguousarray(features.addressable(leaf)).data)
+  return digest.hexdigest()
 
 
 def assert_frozen(job: build.Job, encoder: Encoder) -> None:
@@ -245,6 +271,17 @@ def baseline(
   )
 
 
+def batch_size(job: build.Job, multiple: int | None = None) -> int:
+  """Returns the images of an evaluation batch, of all processes together.
+
+  Args:
+    job: whose config says it, about.
+    multiple: what it has to be divisible by; None: by the devices.
+  """
+  multiple = multiple or job.mesh.size
+  return -(-job.config.evaluation.batch_size // multiple) * multiple
+
+
 def _batches(
   job: build.Job,
   make: Callable[..., Any],
@@ -254,7 +291,7 @@ def _batches(
 ):
   return make(
     split,
-    batch_size=-(-job.config.evaluation.batch_size // multiple) * multiple,
+    batch_size=batch_size(job, multiple),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     limit=limit,

@@ -29,6 +29,7 @@ def extract(
   batches: Iterable[Batch],
   *,
   mesh: Mesh | None = None,
+  may_be_none: bool = False,
 ) -> Rows:
   """Computes the features of every image once, whatever the device count.
 
@@ -44,6 +45,7 @@ def extract(
     mesh: devices over which a batch is split; b must be divisible by their
       number. Of a mesh over several processes, each uses its own devices.
       None: all devices of this process.
+    may_be_none: whether batches of padding alone are no error.
 
   Returns:
     Features float32 [N, D], labels int32 [N] and ids int32 [N] in the order of
@@ -57,7 +59,7 @@ def extract(
   if not isinstance(features_fn, jax.tree_util.Partial):
     features_fn = jax.tree_util.Partial(features_fn)
   features_fn = jax.device_put(
-    jax.tree.map(_addressable, features_fn), NamedSharding(local, P())
+    jax.tree.map(addressable, features_fn), NamedSharding(local, P())
   )
 
   def computed() -> Iterator[tuple[jax.Array, Batch]]:
@@ -70,14 +72,14 @@ def extract(
       images = jax.device_put(batch['input'], NamedSharding(local, P('data')))
       yield _call(features_fn, images), batch
 
-  return _collect(computed())
+  return _collect(computed(), may_be_none)
 
 
 def flattened(batches: Iterable[Batch]) -> Rows:
   """Returns flattened inputs as features: what every encoder has to beat.
 
   Args:
-    batches: as for `extract`; images are uint8.
+    batches: as for `extract`; images are uint8, or float32 in [0, 1].
 
   Returns:
     Flattened pixels in [0, 1], float32 [N, S*S*C]; labels and ids as `extract`.
@@ -85,10 +87,12 @@ def flattened(batches: Iterable[Batch]) -> Rows:
   Raises:
     ValueError: there are no rows.
   """
-  return _collect(
-    (np.reshape(b['input'], (len(b['input']), -1)) / np.float32(255), b)
-    for b in batches
-  )
+
+  def pixels(images):
+    images = np.reshape(images, (len(images), -1))
+    return images / np.float32(_white(images))
+
+  return _collect((pixels(b['input']), b) for b in batches)
 
 
 def assert_frozen(
@@ -106,9 +110,9 @@ def assert_frozen(
   Raises:
     RuntimeError: they do.
   """
-  features_fn = jax.tree.map(_addressable, features_fn)
+  features_fn = jax.tree.map(addressable, features_fn)
   half = len(images) // 2
-  others = np.concatenate([images[:half], 255 - images[half:]])
+  others = np.concatenate([images[:half], _white(images) - images[half:]])
   alone, elsewhere = (
     np.asarray(_call(features_fn, x))[:half] for x in (images, others)
   )
@@ -190,7 +194,9 @@ def power_of_two(n: int) -> int:
   return 1 << (n - 1).bit_length()
 
 
-def _collect(computed: Iterable[tuple[Any, Batch]]) -> Rows:
+def _collect(
+  computed: Iterable[tuple[Any, Batch]], may_be_none: bool = False
+) -> Rows:
   """Fetches (features, batch) pairs, drops padding, gathers and sorts."""
   rows: list[Rows] = []
   pending: collections.deque[tuple[Any, Batch]] = collections.deque()
@@ -217,7 +223,7 @@ def _collect(computed: Iterable[tuple[Any, Batch]]) -> Rows:
   )
   if jax.process_count() > 1:
     features, labels, ids = _gather((features, labels, ids))
-  if not len(ids):
+  if not len(ids) and not may_be_none:
     raise Error('there are no images to compute features of')
   order = np.argsort(ids, kind='stable')
   return features[order], labels[order], ids[order]
@@ -241,8 +247,16 @@ def _gather(local: Rows) -> Rows:
   return features, labels, ids
 
 
-def _addressable(leaf: Any) -> Any:
-  """Returns this process's copy of a replicated array of all processes."""
+def _white(images: np.ndarray) -> int:
+  return 255 if images.dtype == np.uint8 else 1
+
+
+def addressable(leaf: Any) -> Any:
+  """Returns this process's copy of a replicated array of all processes.
+
+  Args:
+    leaf: an array, or anything else, which is returned as it is.
+  """
   if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
     return leaf.addressable_data(0)
   return leaf

@@ -32,6 +32,14 @@ _LEAST_STEPS = 300
 _HELD_OUT, _HELD_OUT_OF_FEW, _FEW = 0.2, 0.5, 5
 
 
+class Tuned(NamedTuple):
+  """A classifier, and how it came about."""
+
+  setting: str
+  job: build.Job
+  state: TrainState
+
+
 class FineTuned(NamedTuple):
   """What came of it."""
 
@@ -68,8 +76,37 @@ def finetune(
     ValueError: there are no labels, or too few, or they come with images
       that do not fit in memory.
   """
-  train, test = job.source.train, job.source.test
-  if test is None or train.num_classes is None:
+  test = job.source.test
+  if test is None:
+    raise Error(
+      f'fine-tuning needs labels and a test split; {job.source.name} lacks one'
+    )
+  tuned = classifier(job, state, share, seed=seed, epochs=epochs)
+  return FineTuned(tuned.setting, *_classify(tuned.job, tuned.state, test))
+
+
+def classifier(
+  job: build.Job,
+  state: TrainState | None,
+  share: float,
+  *,
+  seed: int = 0,
+  epochs: int | None = None,
+) -> Tuned:
+  """Trains as `finetune` does, and returns what was trained.
+
+  Args:
+    job: as for `finetune`, but that no test split is looked at.
+    state: as for `finetune`, and so are the others.
+    share: of the labels.
+    seed: of subset, classifier and order.
+    epochs: passes over the part.
+
+  Raises:
+    ValueError: as `finetune`.
+  """
+  train = job.source.train
+  if train.num_classes is None:
     raise Error(
       f'fine-tuning needs labels and a test split; {job.source.name} lacks one'
     )
@@ -99,14 +136,14 @@ def finetune(
     held_split = split_lib.subset(train, ids[held], 'held out')
     accuracy = []
     for rate in LEARNING_RATES:
-      predicted, truth, _ = _run(
-        job, state, ids[kept], held_split, rate, epochs, seed
+      predicted, truth, _ = _classify(
+        *_run(job, state, ids[kept], rate, epochs, seed), held_split
       )
       accuracy.append(np.mean(predicted == truth))
     chosen = LEARNING_RATES[int(np.argmax(accuracy))]
-  return FineTuned(
+  return Tuned(
     f'{len(ids):,} labels, {epochs} epochs, rate {chosen:g} x batch/256',
-    *_run(job, state, ids, test, chosen, epochs, seed),
+    *_run(job, state, ids, chosen, epochs, seed),
   )
 
 
@@ -141,10 +178,8 @@ def supervised(job: build.Job, *, seed: int = 0) -> FineTuned:
   )
 
 
-def _run(
-  job, state, ids, test, rate, epochs, seed
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Fine-tunes on some ids; what it says of a split, as `_classify`."""
+def _run(job, state, ids, rate, epochs, seed) -> tuple[build.Job, TrainState]:
+  """Fine-tunes on some ids."""
   config = _supervised_config(job.config)
   config.seed = seed
   config.encoder.norm = 'global'  # groups would not divide a few labels
@@ -168,7 +203,7 @@ def _run(
     clip_tensor_norm=0.0,
   )
   train = split_lib.subset(job.source.train, ids, 'with labels')
-  return _classify(*_train(config, job, train, state), test)
+  return _train(config, job, train, state)
 
 
 def _supervised_config(config: Config) -> Config:

@@ -181,7 +181,7 @@ def nearest(
   )
   block = min(_BLOCK, features_lib.power_of_two(total))
   queries = [
-    _unit(jax.device_put(_rows(query_features, start, chunk), split))
+    unit(jax.device_put(_rows(query_features, start, chunk), split))
     for start in range(0, len(query_features), chunk)
   ]
   nothing = (
@@ -190,7 +190,7 @@ def nearest(
   )
   found = [nothing] * len(queries)
   for start in range(0, total, block):
-    rows = _unit(jax.device_put(_rows(bank_features, start, block), copied))
+    rows = unit(jax.device_put(_rows(bank_features, start, block), copied))
     valid = min(block, total - start)
     found = [
       _search(query, rows, start, valid, *best, mesh=mesh)
@@ -206,8 +206,12 @@ def nearest(
 
 
 @jax.jit
-def _unit(x):
-  """Normalizes rows in float32; zero rows stay zero."""
+def unit(x):
+  """Returns rows of length 1, float32; zero rows stay zero.
+
+  Args:
+    x: [n, d].
+  """
   x = x.astype(jnp.float32)
   # Dividing by the largest entry first keeps the squares from overflowing.
   x = x / jnp.maximum(jnp.max(jnp.abs(x), axis=1, keepdims=True), 1e-30)

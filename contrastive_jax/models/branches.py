@@ -130,11 +130,36 @@ def frozen_features(
   Returns:
     [b, features].
   """
+  modules = {'encoder': encoder}
+  return frozen_output(modules, 'encoder', params, model_state, images)
+
+
+def frozen_output(
+  modules: Mapping[str, nn.Module],
+  name: str,
+  params: Mapping[str, Any],
+  model_state: Mapping[str, Any],
+  images: jax.Array,
+) -> jax.Array:
+  """Returns what a module makes of images, each on its own.
+
+  Args:
+    modules: by name, in order; the first is the encoder.
+    name: of the one whose output it is.
+    params: of at least the modules up to it.
+    model_state: its 'batch_stats' has their running statistics.
+    images: [b, side, side, channels].
+
+  Returns:
+    [b, d].
+  """
+  names = list(modules)
+  upto = names[: names.index(name) + 1]
   outputs, _ = run_branch(
-    {'encoder': encoder},
+    {n: modules[n] for n in upto},
     params,
     model_state['batch_stats'],
     [images],
     train=False,
   )
-  return outputs['encoder'][0]
+  return outputs[name][0]

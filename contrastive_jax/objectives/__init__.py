@@ -12,7 +12,8 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -66,6 +67,8 @@ class Objective(NamedTuple):
     evaluated: (params, model_state) -> what `features` is given of them: other
       than themselves where not the trained encoder counts but its target.
     notes: what is worth saying of these fields with this run, one line each.
+    modules: the encoder and the heads behind it, in order, by their names in
+      the parameters: what other layers than the encoder are embedded by.
 
   The batch of `init` and `loss` is a dict: 'views', a tuple of what the encoder
   takes, any pytree with leaves [b, ...] (of images: float32 [b, side, side,
@@ -90,6 +93,17 @@ class Objective(NamedTuple):
     model_state,
   )
   notes: tuple[str, ...] = ()
+  modules: Mapping[str, Any] = types.MappingProxyType({})
+
+  def layer(self, name: str) -> Callable[..., jax.Array]:
+    """Returns (params, model_state, inputs) -> [b, d] of a frozen module.
+
+    Args:
+      name: 'encoder', or one of `modules`.
+    """
+    if name == 'encoder':
+      return self.features
+    return functools.partial(branches.frozen_output, self.modules, name)
 
 
 def names() -> list[str]:

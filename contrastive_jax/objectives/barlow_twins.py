@@ -90,6 +90,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return c.loss_scale * value, (model_state, metrics, tuple(embeddings))
 
   return Objective(
+    modules=modules,
     init=branches.init_fn(modules),
     loss=loss,
     chance=lambda batch_size: float(c.loss_scale * c.projector_output_size),

@@ -165,6 +165,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return {**model_state, 'target': target}
 
   return Objective(
+    modules=modules,
     init=init,
     loss=loss,
     after_update=after_update,

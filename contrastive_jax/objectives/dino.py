@@ -162,6 +162,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     )
 
   return Objective(
+    modules=modules,
     init=init,
     loss=loss,
     after_update=after_update,

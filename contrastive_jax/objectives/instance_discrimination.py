@@ -136,6 +136,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return math.log(size)
 
   return Objective(
+    modules=modules,
     init=init,
     loss=loss,
     chance=chance,

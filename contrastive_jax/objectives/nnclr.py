@@ -151,6 +151,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     )
 
   return Objective(
+    modules=modules,
     init=init,
     loss=loss,
     chance=math.log,

@@ -120,6 +120,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return scale * math.log(others)
 
   return Objective(
+    modules=modules,
     init=branches.init_fn(modules),
     loss=loss,
     chance=chance,

@@ -104,6 +104,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return value, ({'batch_stats': batch_stats}, {}, tuple(projections))
 
   return Objective(
+    modules=modules,
     init=branches.init_fn(modules),
     loss=loss,
     # Directions that have nothing to do with each other.

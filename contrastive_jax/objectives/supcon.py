@@ -119,6 +119,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return scale * math.log(num_views * batch_size - 1)
 
   return Objective(
+    modules=modules,
     init=branches.init_fn(modules),
     loss=loss,
     chance=chance,

@@ -78,6 +78,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return value, ({'batch_stats': batch_stats}, metrics, watched)
 
   return Objective(
+    modules=modules,
     init=branches.init_fn(modules),
     loss=loss,
     chance=lambda batch_size: math.log(num_classes),

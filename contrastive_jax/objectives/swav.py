@@ -155,6 +155,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
         f'{run.total_steps:,}',
       )
   return Objective(
+    modules=modules,
     notes=notes,
     init=init,
     loss=loss,

@@ -100,6 +100,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     return value, (model_state, metrics, tuple(embeddings))
 
   return Objective(
+    modules=modules,
     init=branches.init_fn(modules),
     loss=loss,
     chance=lambda batch_size: chance,

@@ -38,11 +38,11 @@ def make(config: Config, split: Split) -> Modality:
   side, channels = data.image_size, split.channels
   specs = view_specs(config)
 
-  def eval_batches(split, *, size=side, **options):
+  def eval_batches(split, *, size=side, crop=data.eval_crop, **options):
     return pipeline.eval_batches(
       split,
       image_size=size,
-      crop=data.eval_crop,
+      crop=crop,
       interpolation=data.interpolation,
       antialias=data.antialias,
       **options,
