@@ -88,12 +88,17 @@ def base() -> Config:
 
   c.data = ml_collections.ConfigDict(
     dict(
-      source='digits',  # digits, tfds:NAME, folder:PATH, idx:PATH
+      # digits, folder:PATH, csv:FILE, arrays:FILE, idx:PATH, tfds:NAME
+      source='digits',
       image_size=224,  # pixels
       interpolation='bicubic',  # or bilinear
       antialias=False,  # of what is made smaller: as PIL does, not TensorFlow
       mean=(),  # one a channel, of [0, 1] pixels; (): left as they are
       std=(),
+      background=(1.0,),  # shows through alpha: a gray or RGB, 1 is white
+      # Value that is white in 16-bit or float images; 0: 1 of floats, and of
+      # 16 bits the largest of as many as are used (data/scaling.py).
+      maximum=0.0,
       eval_crop=0.875,  # share of the shorter side that evaluation sees
       # Share of the training split that takes the place of the test split, to
       # choose by: it is not trained on, and test is not read.
@@ -130,6 +135,8 @@ def base() -> Config:
       local_scale=(0.05, 0.14),  # share of the image's area
       local_blur=0.5,  # probability
       local_solarize=0.0,  # probability
+      # Probability, after all stages: a random channel is 0, but not of gray.
+      channel_drop=0.0,
     )
   )
 
@@ -170,7 +177,15 @@ def base() -> Config:
     )
   )
 
-  c.checkpoint = ml_collections.ConfigDict(dict(every_steps=1000, keep=2))
+  c.checkpoint = ml_collections.ConfigDict(
+    dict(
+      every_steps=1000,
+      keep=2,
+      # The best one, too, in WORKDIR/best, of the reports that have it: knn,
+      # probe, rankme (evaluation.every_epochs), loss; or none.
+      best_by='none',
+    )
+  )
   c.log = ml_collections.ConfigDict(dict(every_steps=100))
 
   c.evaluation = ml_collections.ConfigDict(

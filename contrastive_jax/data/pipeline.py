@@ -125,7 +125,8 @@ class TrainBatches:
   collects the others.
 
   Yields dicts of NumPy arrays:
-    views: tuple of uint8 [b, size, size, channels], one a `View`.
+    views: tuple of [b, size, size, channels], one a `View`: uint8, or float32
+      in [0, 1] (`Split.dtype`).
     id, epoch, label: int32 [b]; label is -1 without labels.
   """
 
@@ -251,7 +252,7 @@ def eval_batches(
     unreadable: filled with id -> name; a warning names them, too.
 
   Yields:
-    input: uint8 [b, image_size, image_size, channels].
+    input: [b, image_size, image_size, channels], of `Split.dtype`.
     id, label: int32 [b]; -1 in padding, label -1 also without labels.
     mask: bool [b]; False in padding and for unreadable examples.
 
@@ -287,7 +288,7 @@ def eval_batches(
   def _padded(batch):
     shape = (local, image_size, image_size, split.channels)
     out = {
-      'input': np.zeros(shape, np.uint8),
+      'input': np.zeros(shape, split.dtype),
       'id': np.full(local, -1, np.int32),
       'label': np.full(local, -1, np.int32),
       'mask': np.zeros(local, bool),

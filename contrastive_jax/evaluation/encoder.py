@@ -63,8 +63,9 @@ def load_encoder(
     source: of a run that was given its data in memory.
 
   Returns:
-    A function from uint8 [n, side, side, channels], of the run's image size, to
-    features, float32 [n, d]. It raises Error for images of another shape.
+    A function from images [n, side, side, channels], of the run's image size,
+    to features, float32 [n, d]. They are uint8, or, of a run on more than 8
+    bits, float32 in [0, 1]; it raises Error for others, or of another shape.
 
   Raises:
     Error: no work folder, or no such checkpoint in it.
@@ -72,14 +73,14 @@ def load_encoder(
   job, state = load(workdir, step, source)
   encode_batch = frozen(job)(state)
   apply = jax.jit(lambda partial, images: partial(images))
-  shape = job.run.input_shape
+  shape, dtype = job.run.input_shape, np.dtype(job.source.train.dtype)
 
   def features_of(images: np.ndarray) -> np.ndarray:
     images = np.asarray(images)
-    if images.shape[1:] != shape or images.dtype != np.uint8:
+    if images.shape[1:] != shape or images.dtype != dtype:
       raise Error(
         f'images are {images.dtype} of shape {images.shape}: this encoder '
-        f'takes uint8 [n, {", ".join(map(str, shape))}]'
+        f'takes {dtype} [n, {", ".join(map(str, shape))}]'
       )
     return np.asarray(apply(encode_batch, images))
 

@@ -74,8 +74,16 @@ def evaluate(
   job, state = encoder.load(workdir, step, source)
   record.check(path)
   seed = int(job.config.seed if seed is None else seed)
+  data = job.config.data
   loaded = [
-    labels.checked(sources.load(spec, channels=job.source.train.channels))
+    labels.checked(
+      sources.load(
+        spec,
+        channels=job.source.train.channels,
+        background=data.background,
+        maximum=data.maximum,
+      )
+    )
     for spec in transfer
   ]
   for source in loaded:

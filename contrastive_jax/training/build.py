@@ -83,6 +83,7 @@ def build(
     )
   source = labels.checked(source or _load(config))
   split = source.train
+  _settle_white(config, split)
   modality = modalities.make(config, source)
   steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)
   total_steps = (
@@ -158,8 +159,26 @@ def build(
   )
 
 
+def _settle_white(config: Config, split: split_lib.Split) -> None:
+  """Writes the white of the images into the config, for all that follows."""
+  if config.data.maximum not in (0, split.maximum):
+    raise Error(
+      f'data.maximum is {config.data.maximum:g}, and '
+      + (
+        f'the images were made with {split.maximum:g} (maximum= of from_arrays)'
+        if split.maximum
+        else f'{split.name} has images of 8 bits, whose white is 255'
+      )
+    )
+  config.data.maximum = float(split.maximum)
+
+
 def _load(config: Config) -> split_lib.Source:
-  source = sources.load(config.data.source)
+  source = sources.load(
+    config.data.source,
+    background=config.data.background,
+    maximum=config.data.maximum,
+  )
   if config.data.held_out:
     source = split_lib.held_out(source, config.data.held_out)
   return source

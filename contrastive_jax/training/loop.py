@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from contrastive_jax.config import DivergedError
 from contrastive_jax.diagnostics import embedding, health
 from contrastive_jax.training import build, progress, records, step
+from contrastive_jax.training.best import Best
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.termination import Termination
@@ -84,6 +85,10 @@ def train(
     report,
     save_checkpoints(job, checkpoints, report),
   ]
+  best = None
+  if (by := job.config.checkpoint.best_by) != 'none':
+    best = Best(by, workdir, lambda: report.last)
+    actions.append(best)
   metrics = None
   try:
     for done in range(start_step + 1, job.run.total_steps + 1):
@@ -103,6 +108,8 @@ def train(
   finally:
     meter.close()
     report.close()
+    if best is not None:
+      best.close()
     batches.close()
   return state, report.last, batches.unreadable
 

@@ -12,7 +12,7 @@ from contrastive_jax.config import Config, Error, base, flat
 from contrastive_jax.data import crops, photometric
 from contrastive_jax.models import positions
 from contrastive_jax.objectives import _fields
-from contrastive_jax.training import sizing
+from contrastive_jax.training import best, sizing
 
 _STAGES = base().augment.stages
 # Given as None: nothing, or chosen when the run begins.
@@ -88,8 +88,10 @@ RANGES = {
   'data.interpolation': _of(among=crops.INTERPOLATIONS),
   'data.antialias': _ANY,
   # Of pixels in [0, 1]: those of [0, 255] would train, and badly.
-  'data.mean': Range(dict(least=0, most=1), (0, 1, 3)),
-  'data.std': Range(dict(above=0, most=1), (0, 1, 3)),
+  'data.mean': Range(dict(least=0, most=1)),
+  'data.std': Range(dict(above=0, most=1)),
+  'data.background': Range(dict(least=0, most=1), (1, 3)),
+  'data.maximum': _NOT_NEGATIVE,
   'data.eval_crop': _of(above=0, most=1),
   'data.held_out': _of(least=0, below=1),
   'data.shuffle_buffer': _COUNT,
@@ -114,6 +116,7 @@ RANGES = {
   'augment.local_scale': _PART_OF_AREA,
   'augment.local_blur': _SHARE,
   'augment.local_solarize': _SHARE,
+  'augment.channel_drop': _SHARE,
   'optimizer.name': _of(among=('lars', 'larc', 'sgd', 'adamw')),
   'optimizer.base_learning_rate': _of(above=0),
   'optimizer.scaling': _of(among=('linear', 'sqrt')),
@@ -139,6 +142,7 @@ RANGES = {
   'optimizer.learning_rate_inside_momentum': _ANY,
   'checkpoint.every_steps': _COUNT,
   'checkpoint.keep': _COUNT,
+  'checkpoint.best_by': _of(among=('none', *best.MEASURES)),
   'log.every_steps': _COUNT,
   'evaluation.batch_size': _COUNT,
   'evaluation.every_epochs': _EPOCHS,
@@ -170,6 +174,12 @@ def check(config: Config) -> None:
       _check_tuple(name, value, allowed)
     else:
       _fields.check(name, value, kind, allowed.ends)
+  by = config.checkpoint.best_by
+  if by not in ('none', 'loss') and not config.evaluation.every_epochs:
+    raise Error(
+      f'checkpoint.best_by={by} is measured every evaluation.every_epochs, '
+      'which is 0: set it to 1, say'
+    )
   augment = config.augment
   if len(augment.blur) != len(augment.solarize):
     raise Error(

@@ -85,6 +85,8 @@ def export(
   arrays = arrays_of(job, state)
   images = _images(job)
   ours = np.asarray(jax.jit(_call)(encoder_lib.frozen(job)(state), images))
+  # For whoever takes the encoder further: what it is to make of these images.
+  np.savez(folder / 'reference.npz', images=images, features=ours)
   notes: list[str] = []
   if to in ('torchvision', 'timm'):
     theirs, versions, model = _to_torch(
@@ -178,7 +180,9 @@ def _to_torch(job, arrays, images, to, folder, python, notes):
   config = job.config.encoder
   module = encoders.make(config, job.run).module
   model = formats.model(to, config, module, images.shape[-1])
-  state_dict = keymap.to_theirs(formats.rules(to, config), arrays)
+  state_dict = keymap.to_theirs(
+    formats.rules(to, config), formats.fitted(to, module, arrays)
+  )
   for name in [n for n in state_dict if n.endswith('running_var')]:
     count = name.replace('running_var', 'num_batches_tracked')
     state_dict[count] = np.zeros((), np.int64)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+
 from contrastive_jax.config import Error
+from contrastive_jax.models import positions, vit
 from contrastive_jax.weights import families
 from contrastive_jax.weights.keymap import Rule
 
@@ -29,6 +32,34 @@ def rules(library: str, config: Any) -> list[Rule]:
     mean = config.pool == 'mean'
     return families.VIT_MEAN if mean else families.VIT_TOKEN
   raise _unknown(library, config.name)
+
+
+def fitted(
+  library: str, module: Any, arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Returns our arrays as a library's model adds them up.
+
+  timm's ViT has fixed positions among its parameters, and with registers no row
+  for the class token: that goes into the token.
+
+  Args:
+    library: 'torchvision' or 'timm'.
+    module: the encoder.
+    arrays: parameters and statistics, by name.
+  """
+  if library != 'timm' or not isinstance(module, vit.ViT):
+    return arrays
+  table = arrays.get('pos_embed')
+  if table is None:
+    table = positions.sincos(module.grid, module.width)
+    arrays = {**arrays, 'pos_embed': table}
+  if not module.registers:
+    return arrays
+  return {
+    **arrays,
+    'cls_token': arrays['cls_token'] + table[:, :1],
+    'pos_embed': table[:, 1:],
+  }
 
 
 def model(library: str, config: Any, module: Any, channels: int) -> dict:
@@ -65,10 +96,12 @@ def model(library: str, config: Any, module: Any, channels: int) -> dict:
     arguments |= {
       'patch_size': module.patch_size,
       'img_size': side,
+      'depth': module.depth,
       'num_heads': module.heads,
       'init_values': module.layer_scale or None,
       'global_pool': 'avg' if module.pool == 'mean' else 'token',
       'reg_tokens': module.registers,
+      'no_embed_class': bool(module.registers),
       'dynamic_img_size': True,
     }
   elif not name.startswith('convnext'):

@@ -8,7 +8,7 @@ import pytest
 from contrastive_jax import config as config_lib
 from contrastive_jax import train
 from contrastive_jax.evaluation import during
-from contrastive_jax.training import build
+from contrastive_jax.training import best, build
 from tests import tiny
 from tests.evaluation import run_helpers
 
@@ -51,6 +51,7 @@ def test_it_begins_at_step_0_and_comes_every_epoch(watched):
   assert 'loss' not in reports[0] and 'since_start' not in reports[0]
   # All of digits is less than the bank and the queries: it is the same kNN.
   assert summary['online_knn'] == pytest.approx(summary['knn_accuracy'])
+  assert {key for key, _ in best.MEASURES.values()} <= summary.keys()
   gain, low, high = summary['since_start']['knn']
   assert gain == pytest.approx(
     summary['online_knn'] - reports[0]['online_knn'], abs=1e-6

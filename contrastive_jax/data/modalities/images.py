@@ -49,7 +49,7 @@ def make(config: Config, split: Split) -> Modality:
     )
 
   def frozen_input(images):
-    return network_input(images.astype(jnp.float32) / 255.0, data)
+    return network_input(augment.to_float(images), data)
 
   notes = ()
   if skipped := augment.skipped_operations(config.augment, channels):
@@ -125,8 +125,8 @@ def augmented_views(
   """Returns the views that are trained on, before `network_input`.
 
   Args:
-    batch: of the pipeline: crops uint8 [b, side, side, channels] in 'views',
-      'id' and 'epoch' int32 [b].
+    batch: of the pipeline: crops [b, side, side, channels] in 'views', 'id' and
+      'epoch' int32 [b].
     config: seed and augment are used.
 
   Returns:
@@ -185,6 +185,7 @@ def _caption(config: Config, channels: int) -> tuple[str, ...]:
     'grayscale': _percent(c.grayscale),
     'blur': f'{_percent(c.blur)} (sigma {_range(c.blur_sigma)} pixels)',
     'solarize': _percent(c.solarize),
+    'channel_drop': _percent(c.channel_drop),
   }
   lines = [
     f'views of {config.data.image_size} pixels: crops of '
@@ -193,7 +194,7 @@ def _caption(config: Config, channels: int) -> tuple[str, ...]:
     'then, with probability: '
     + ', '.join(
       f'{name} {descriptions[name]}'
-      for name in c.stages
+      for name in (*c.stages, 'channel_drop')
       if name not in skipped and np.any(np.asarray(c[name]) > 0)
     ),
   ]
@@ -204,7 +205,15 @@ def _caption(config: Config, channels: int) -> tuple[str, ...]:
       f'{_percent(c.local_solarize)}'
     )
   if skipped:
-    lines.append(f'left out for gray images: {", ".join(skipped)}')
+    lines.append(
+      f'left out for images of {channels} channels: {", ".join(skipped)}'
+    )
+  if channels not in (1, 3):
+    drawn = 'three are' if channels > 3 else 'is'
+    lines.append(
+      f'each channel has its own brightness and contrast; the first {drawn} '
+      'drawn'
+    )
   return tuple(lines)
 
 
