@@ -19,6 +19,13 @@ class Purpose(enum.IntEnum):
   AUGMENTATION = 2  # below it: epoch, example id, view
 
 
+class View(enum.IntEnum):
+  """What is drawn apart for one view of an example, below AUGMENTATION."""
+
+  BANDS = 0  # brightness and contrast of each channel
+  CHANNEL_DROP = 1
+
+
 class Draw(enum.IntEnum):
   """What an objective draws in a step."""
 

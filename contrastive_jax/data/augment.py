@@ -5,6 +5,7 @@ jitter, grayscale, blur and solarize happen here, drawn anew for every example,
 epoch and view. Global views come first, local crops after them.
 """
 
+import functools
 import itertools
 from typing import Any
 
@@ -54,17 +55,30 @@ def skipped_operations(config: Any, channels: int) -> tuple[str, ...]:
     channels: of the images.
 
   Returns:
-    Of 'saturation', 'hue' and 'grayscale' those that are configured, if the
-    images are not RGB; otherwise none.
+    Of images that are not RGB saturation, hue and grayscale; of gray ones the
+    drop of a channel, of all but these solarize; of these what is configured.
   """
-  if channels == 3:
-    return ()
   amounts = dict(_jitter_amounts(config, 3), grayscale=config.grayscale)
-  return tuple(
-    name
-    for name in ('saturation', 'hue', 'grayscale')
-    if amounts.get(name, 0) > 0
-  )
+  names = () if channels == 3 else ('saturation', 'hue', 'grayscale')
+  if channels not in (1, 3):
+    names += ('solarize',)
+    # Half of its range is a gray of no other band.
+    amounts['solarize'] = max(*config.solarize, config.local_solarize)
+  if channels == 1:
+    names += ('channel_drop',)
+    amounts['channel_drop'] = config.channel_drop
+  return tuple(name for name in names if amounts.get(name, 0) > 0)
+
+
+def to_float(images: jax.Array) -> jax.Array:
+  """Returns pixels float32 in [0, 1].
+
+  Args:
+    images: uint8, or float32 in [0, 1], which stay as they are.
+  """
+  if images.dtype == jnp.uint8:
+    return images.astype(jnp.float32) / 255.0
+  return images
 
 
 def augment_view(
@@ -83,7 +97,7 @@ def augment_view(
   of `skipped_operations` are left out.
 
   Args:
-    images: uint8 [b, H, W, C], already cropped.
+    images: [b, H, W, C], already cropped: uint8, or float32 in [0, 1].
     view: 0, 1, ...; chooses the probabilities of blur and solarize: those of
       this global view, or from len(config.blur) on those of local crops.
     ids: int32 [b], the examples' places in the data source.
@@ -96,7 +110,7 @@ def augment_view(
 
   Raises:
     ValueError: the config has no such view, a blur without width, or the
-      images are not uint8.
+      images are of another type.
 
   Reference: SimCLR (2002.05709) appendix A; BYOL (2006.07733) appendix B;
     the order of the stages: `presets.py`.
@@ -117,13 +131,12 @@ def augment_view(
       f'augment.blur_sigma starts at {config.blur_sigma[0]} pixels, but has '
       'to be above 0.'
     )
-  if images.dtype != jnp.uint8:
-    raise Error(f'images are {images.dtype}, but have to be uint8.')
+  if images.dtype not in (jnp.uint8, jnp.float32):
+    raise Error(f'images are {images.dtype}, but have to be uint8 or float32.')
 
   def augment_one(image, example_id, epoch):
     key = example_key(seed, epoch, example_id, view)
-    image = image.astype(jnp.float32) / 255
-    return _augment(key, image, view, config)
+    return _augment(key, to_float(image), view, config)
 
   return jax.vmap(augment_one)(images, ids, epochs)
 
@@ -133,16 +146,21 @@ def _augment(key, image, view, config):
   # One draw for all: each stage has its own numbers, whether it uses them or
   # not, so that leaving one out, or moving it, does not change the others.
   unit = jax.random.uniform(key, (12,), jnp.float32)
+  bands = None
+  if (channels := image.shape[-1]) not in (1, 3):
+    # In the place of hue and saturation: a brightness and a contrast each.
+    own = jax.random.fold_in(key, keys.View.BANDS)
+    bands = jax.random.uniform(own, (2, channels), jnp.float32)
   stages = {
     'flip': _flip,
-    'jitter': _jitter,
+    'jitter': functools.partial(_jitter, bands=bands),
     'grayscale': _grayscale,
     'blur': _blur,
     'solarize': _solarize,
   }
   for name in config.stages:
     image = stages[name](image, unit, view, config)
-  return image
+  return _channel_drop(image, key, config)
 
 
 def _flip(image, unit, view, config):
@@ -151,7 +169,7 @@ def _flip(image, unit, view, config):
   return photometric.flip(image, unit[0] < config.flip)
 
 
-def _jitter(image, unit, view, config):
+def _jitter(image, unit, view, config, bands):
   amounts = _jitter_amounts(config, image.shape[-1])
   if not amounts:
     return image
@@ -159,7 +177,7 @@ def _jitter(image, unit, view, config):
     image,
     tuple(amounts),
     form=config.jitter_form,
-    **_jitter_draw(unit[1:7], amounts),
+    **_jitter_draw(unit[1:7], amounts, bands),
   )
   return jnp.where(unit[7] < config.jitter, jittered, image)
 
@@ -185,9 +203,19 @@ def _blur(image, unit, view, config):
 
 def _solarize(image, unit, view, config):
   chance = _view_chance(config, 'solarize', view)
-  if chance <= 0:
+  if chance <= 0 or image.shape[-1] not in (1, 3):
     return image
   return jnp.where(unit[11] < chance, photometric.solarize(image), image)
+
+
+def _channel_drop(image, key, config):
+  channels = image.shape[-1]
+  if config.channel_drop <= 0 or channels == 1:
+    return image
+  own = jax.random.fold_in(key, keys.View.CHANNEL_DROP)
+  unit = jax.random.uniform(own, (2,), jnp.float32)
+  dropped = jnp.arange(channels) == jnp.floor(unit[0] * channels)
+  return jnp.where(dropped & (unit[1] < config.channel_drop), 0.0, image)
 
 
 def _view_chance(config, name: str, view: int) -> float:
@@ -208,8 +236,13 @@ def _jitter_amounts(config, channels: int) -> dict[str, float]:
   return {name: amount for name, amount in amounts.items() if amount > 0}
 
 
-def _jitter_draw(unit, amounts: dict[str, float]) -> dict[str, jax.Array]:
-  """Makes six uniform numbers the arguments of `photometric.color_jitter`."""
+def _jitter_draw(
+  unit, amounts: dict[str, float], bands=None
+) -> dict[str, jax.Array]:
+  """Makes six uniform numbers the arguments of `photometric.color_jitter`.
+
+  And those of `bands` [2, C], if there are any, the factors of each channel.
+  """
   hue = amounts.get('hue', 0.0)
   blends = [amount for name, amount in amounts.items() if name != 'hue']
   # A row of the table of all orders: no sort on the device.
@@ -217,10 +250,13 @@ def _jitter_draw(unit, amounts: dict[str, float]) -> dict[str, jax.Array]:
   row = jnp.floor(unit[0] * len(orders)).astype(jnp.int32)
   order = jnp.array(orders, jnp.int32)[row]
   amount = jnp.array(blends, jnp.float32)[order]
+  numbers = unit[1 : 1 + len(blends)]
+  if bands is not None:
+    numbers, amount = bands[: len(blends)], amount[:, None]
   low, high = jnp.maximum(0.0, 1 - amount), 1 + amount
   return {
     'order': order,
-    'factors': low + unit[1 : 1 + len(blends)] * (high - low),
+    'factors': low + numbers * (high - low),
     'hue_place': jnp.floor(unit[4] * (len(blends) + 1)).astype(jnp.int32),
     'hue_delta': hue * (2 * unit[5] - 1),
   }

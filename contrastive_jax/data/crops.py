@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from contrastive_jax.data.decode import tf, to_uint8
+from contrastive_jax.data.decode import clipped, tf
 
 INTERPOLATIONS = ('bicubic', 'bilinear')
 _MAX_VIEWS = 256
@@ -163,14 +163,14 @@ def resize_one(
   """Crops and resizes one image.
 
   Args:
-    image: uint8 [height, width, channels].
+    image: [height, width, channels], uint8 or float32 in [0, 1].
     box: int32 [4]: top, left, height, width, pixels.
     size: side of the result, pixels.
     interpolation: 'bicubic' or 'bilinear'.
     antialias: see the module.
 
   Returns:
-    uint8 [size, size, channels].
+    Of the image's type, [size, size, channels].
   """
   crop = image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
   # On uint8 these kernels take almost twice as long as on floats.
@@ -193,7 +193,7 @@ def resize_one(
       'bilinear': tf.raw_ops.ResizeBilinear,
     }[interpolation]
     resized = resize(images=crop, size=[size, size], half_pixel_centers=True)
-  return to_uint8(resized[0])
+  return clipped(resized[0], image.dtype)
 
 
 def resize_many(
@@ -205,21 +205,21 @@ def resize_many(
   28 x 28 pixels; the cost grows with the third power of the side.
 
   Args:
-    images: uint8 [b, height, width, channels].
+    images: [b, height, width, channels], uint8 or float32 in [0, 1].
     boxes: int32 [b, 4]: top, left, height, width, pixels.
     size: side of the result, pixels.
     interpolation: 'bicubic' or 'bilinear'.
     antialias: see the module.
 
   Returns:
-    uint8 [b, size, size, channels].
+    Of the images' type, [b, size, size, channels].
   """
   shape = tf.shape(images)
   how = (size, interpolation, antialias)
   rows = _weights(boxes[:, 0], boxes[:, 2], shape[1], *how)
   columns = _weights(boxes[:, 1], boxes[:, 3], shape[2], *how)
   x = tf.einsum('bsh,bhwc->bswc', rows, tf.cast(images, tf.float32))
-  return to_uint8(tf.einsum('btw,bswc->bstc', columns, x))
+  return clipped(tf.einsum('btw,bswc->bstc', columns, x), images.dtype)
 
 
 def _weights(start, length, n, size, interpolation, antialias) -> tf.Tensor:

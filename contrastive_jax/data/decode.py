@@ -1,12 +1,17 @@
-"""From encoded files to uint8 images, in TensorFlow on the host."""
+"""From encoded files to images, in TensorFlow on the host.
+
+JPEG and plain PNG files are decoded by TensorFlow, all else by `pixels`.
+"""
 
 import contextlib
 import ctypes
-import io
+import functools
 import os
+from collections.abc import Sequence
 
 import numpy as np
-import PIL.Image
+
+from contrastive_jax.data import pixels
 
 # Its start-up lines are of no use to the reader of a training log.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -44,66 +49,131 @@ def _keep_freed_memory() -> None:
     mallopt(top_pad, 64 * 2**20)
 
 
+# Of the first bytes of a file: is it read by TensorFlow alone? RE2 takes any
+# byte for \C. What comes after this many bytes is for Pillow.
+_HEAD = 4096
+_EXIF = rb'\C*Exif\x00\C*'
+_JPEG_TABLE = (0xFF, 0xDB)  # comes after EXIF data
+# 8 bits or less, gray, RGB or a palette; neither transparency nor EXIF data.
+_PNG = rb'\CPNG\C{20}[\x01\x02\x04\x08][\x00\x02\x03]\C*IDAT\C*'
+_PNG_MORE = rb'\C*(tRNS|eXIf)\C*'
+
+
 _hide_accelerators()
 _keep_freed_memory()
 
 
-def decode_image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
-  """Decodes JPEG, PNG, WebP (or GIF, BMP under such a name).
+def decode_image(
+  encoded: tf.Tensor,
+  channels: int,
+  background: Sequence[float] = (1.0,),
+  maximum: float = 0.0,
+) -> tf.Tensor:
+  """Decodes JPEG, PNG, WebP, TIFF, GIF and BMP.
 
-  Gray is repeated to RGB, palettes and CMYK become RGB, 16 bits keep their
-  upper 8, alpha is dropped (as PIL's `convert('RGB')` does), of an animation
-  the first frame counts, and EXIF orientation is ignored.
+  The image is turned as its EXIF data say, what has alpha is put before the
+  background, gray is repeated to RGB, palettes and CMYK become RGB, and of an
+  animation the first frame counts.
 
   Args:
     encoded: string [].
-    channels: 3, or 1 for ITU-R 601 luma.
+    channels: 3, or 1 for ITU-R 601 luma; others only if the file has as many.
+    background: a gray or RGB in [0, 1].
+    maximum: the white of more than 8 bits, see `scaling`; 0: their upper 8 are
+      kept.
 
   Returns:
-    uint8 [height, width, channels].
+    [height, width, channels]: float32 in [0, 1] with a maximum, else uint8.
   """
 
   def by_pillow():
-    return tf.numpy_function(_decode_webp, [encoded], tf.uint8, stateful=False)
-
-  def by_tensorflow():
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    dtype = tf.float32 if maximum else tf.uint8
+    read = functools.partial(
+      _decode, channels=channels, background=background, maximum=maximum
+    )
+    return tf.numpy_function(read, [encoded], dtype, stateful=False)
 
   def by_libjpeg():
     # As Pillow decodes; the default, INTEGER_FAST, is off by a level or more.
     return tf.io.decode_jpeg(encoded, 3, dct_method='INTEGER_ACCURATE')
 
-  # TensorFlow's WebP decoder is newer than 2.18, and refuses alpha.
-  is_webp = tf.logical_and(
-    tf.equal(tf.strings.substr(encoded, 0, 4), 'RIFF'),
-    tf.greater(tf.strings.length(encoded), 12),
-  )
+  def by_libjpeg_turned():
+    # The header is read once more, but only of a file that has EXIF data.
+    how = tf.numpy_function(
+      lambda x: np.int32(pixels.orientation(_bytes(x))),
+      [encoded],
+      tf.int32,
+      stateful=False,
+    )
+    image = by_libjpeg()
+    return tf.cond(
+      how > 1,
+      lambda: tf.numpy_function(
+        pixels.turned, [image, how], tf.uint8, stateful=False
+      ),
+      lambda: image,
+    )
+
+  def finished(image):
+    image = tf.ensure_shape(image, [None, None, 3])
+    image = to_luma(image) if channels == 1 else image
+    return scaled(image, 255) if maximum else image
+
+  if channels not in (1, 3):
+    return tf.ensure_shape(by_pillow(), [None, None, channels])
+  head = tf.strings.substr(encoded, 0, _HEAD)
+
+  def has(pattern):
+    return tf.strings.regex_full_match(head, pattern)
+
   is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 2), b'\xff\xd8')
-  image = tf.cond(
-    is_webp,
-    by_pillow,
-    lambda: tf.cond(is_jpeg, by_libjpeg, by_tensorflow),
+  is_plain_png = tf.logical_and(has(_PNG), tf.logical_not(has(_PNG_MORE)))
+  raw = tf.io.decode_raw(head, tf.uint8)
+  first, second = raw[:-1] == _JPEG_TABLE[0], raw[1:] == _JPEG_TABLE[1]
+  is_upright = tf.logical_and(
+    tf.reduce_any(first & second), tf.logical_not(has(_EXIF))
   )
-  image = tf.ensure_shape(image, [None, None, 3])
-  return to_luma(image) if channels == 1 else image
+  image = tf.cond(
+    is_jpeg,
+    lambda: finished(tf.cond(is_upright, by_libjpeg, by_libjpeg_turned)),
+    lambda: tf.cond(
+      is_plain_png,
+      lambda: finished(tf.io.decode_png(encoded, channels=3)),
+      by_pillow,
+    ),
+  )
+  return tf.ensure_shape(image, [None, None, channels])
 
 
-def _decode_webp(encoded) -> np.ndarray:
+def _decode(encoded, channels, background, maximum) -> np.ndarray:
+  return pixels.of_file(_bytes(encoded), channels, background, maximum)
+
+
+def _bytes(encoded) -> bytes:
   # Bytes in a graph, an array without dimensions when called eagerly.
-  encoded = np.asarray(encoded, object).item()
-  with PIL.Image.open(io.BytesIO(encoded)) as image:
-    return np.asarray(image.convert('RGB'))
+  return np.asarray(encoded, object).item()
 
 
 def to_luma(image: tf.Tensor) -> tf.Tensor:
   """Returns uint8 [..., 1] of uint8 [..., 3]; gray stays what it is."""
   weights = tf.constant([0.299, 0.587, 0.114])
   luma = tf.reduce_sum(tf.cast(image, tf.float32) * weights, -1, keepdims=True)
-  return to_uint8(luma)
+  return clipped(luma, tf.uint8)
 
 
-def to_uint8(x: tf.Tensor) -> tf.Tensor:
-  """Rounds to uint8; bicubic overshoots, so it clips first."""
+def scaled(images: tf.Tensor, white: float) -> tf.Tensor:
+  """Returns images divided by their white: float32 in [0, 1]."""
+  return clipped(tf.cast(images, tf.float32) / white, tf.float32)
+
+
+def clipped(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+  """Returns pixels of a type: bicubic overshoots.
+
+  Args:
+    x: float32.
+    dtype: uint8, to which it rounds, or float32, whose white is 1.
+  """
+  most = 255.0 if dtype == tf.uint8 else 1.0
   # One kernel; tf.clip_by_value is two.
-  x = tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=255.0)
-  return tf.cast(tf.round(x), tf.uint8)
+  x = tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=most)
+  return tf.cast(tf.round(x), tf.uint8) if dtype == tf.uint8 else x

@@ -33,7 +33,7 @@ def adjust_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
   Args:
     image: [H, W, C] in [0, 1].
-    factor: scalar, 0 is black and 1 the image itself.
+    factor: scalar or [C], 0 is black and 1 the image itself.
 
   Returns:
     [H, W, C] in [0, 1].
@@ -48,7 +48,7 @@ def shift_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
   Args:
     image: [H, W, C] in [0, 1].
-    factor: scalar, 0 is black and 1 the image itself.
+    factor: scalar or [C], 0 is black and 1 the image itself.
 
   Returns:
     [H, W, C] in [0, 1].
@@ -64,8 +64,8 @@ def adjust_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
   Args:
     image: [H, W, C] in [0, 1]. With C = 3 the mean is that of the grayscale
-      image; with any other C, of all pixels and channels.
-    factor: scalar, 0 is the mean and 1 the image itself.
+      image; with any other C, each channel has its own.
+    factor: scalar or [C], 0 is the mean and 1 the image itself.
 
   Returns:
     [H, W, C] in [0, 1].
@@ -82,7 +82,7 @@ def adjust_channel_contrast(
 
   Args:
     image: [H, W, C] in [0, 1].
-    factor: scalar, 0 is the mean color and 1 the image itself.
+    factor: scalar or [C], 0 is the mean color and 1 the image itself.
 
   Returns:
     [H, W, C] in [0, 1].
@@ -233,7 +233,7 @@ def color_jitter(
       of them), then perhaps 'hue'.
     form: of `FORMS`, what the n are.
     order: int32 [n], a permutation: which comes first, second, ...
-    factors: float32 [n], in that order.
+    factors: float32 [n], or [n, C] for each channel its own, in that order.
     hue_place: scalar int32 in [0, n], how many come before the hue.
     hue_delta: scalar in turns.
 
@@ -354,7 +354,7 @@ def _gray(image):
 
 
 def _mean_gray(image):
-  return jnp.mean(_gray(image))
+  return jnp.mean(_gray(image), axis=(0, 1))
 
 
 def _blur_matrix(side: int, sigma, radius: int):

@@ -51,6 +51,7 @@ SIMCLR = dict(
   local_scale=(0.05, 0.14),
   local_blur=0.5,
   local_solarize=0.0,
+  channel_drop=0.0,
 )
 
 # SimCLR appendix B.9: half the color strength, no blur.

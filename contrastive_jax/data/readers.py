@@ -4,12 +4,13 @@ A reader has what follows, and nothing else of it is used:
 
   subset(ids) -> reader       some of its examples, numbered anew
   head(count) -> reader       the first examples, at random access
-  image(id) -> array          uint8 [height, width, channels], as it is
+  image(id) -> array          [height, width, channels], as it is
   train(order, crops, replace) -> tf.data.Dataset of batches, endless
   evaluate(ids, size, local, crops, mark) -> tf.data.Dataset of batches
   passed_over(wanted, used) -> ids that were unreadable where `used` stands in
 
-The batches are those of `reading._record`. `crops` has `one(image, id, epoch)`
+Images are uint8; of more than 8 bits, float32 in [0, 1] (see `scaling`). The
+batches are those of `reading._record`. `crops` has `one(image, id, epoch)`
 and `many(images, ids, epochs)`.
 """
 
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+
+from contrastive_jax.data import scaling
 
 
 class Reader(Protocol):
@@ -61,17 +64,19 @@ class InMemory:
   """Decoded images of one size.
 
   Attributes:
-    images: uint8 [n, height, width, channels].
+    images: uint8, uint16 or float32 [n, height, width, channels].
     labels: int32 [n], or None.
+    maximum: the white of the latter two.
   """
 
   images: np.ndarray
   labels: np.ndarray | None = None
+  maximum: float = 0.0
 
   def subset(self, ids):
     """Returns some of the examples, numbered anew."""
     labels = None if self.labels is None else self.labels[ids]
-    return InMemory(self.images[ids], labels)
+    return InMemory(self.images[ids], labels, self.maximum)
 
   def head(self, count):
     """Returns the first examples, at random access."""
@@ -79,21 +84,22 @@ class InMemory:
 
   def image(self, example_id):
     """Returns one example as it is."""
-    return self.images[example_id]
+    image = self.images[example_id]
+    return scaling.scaled(image, self.maximum) if self.maximum else image
 
   def train(self, order, crops, replace):
     """Returns endless batches of crops."""
     del replace  # all of them can be read
     reading = _reading()
     dataset = reading.ids(len(self.images), order)
-    return reading.from_images(self.images, self.labels, dataset, crops)
+    return reading.from_images(self, dataset, crops)
 
   def evaluate(self, ids, size, local, crops, mark):
     """Returns each of the ids once, in batches."""
     del size, mark
     reading = _reading()
     dataset = reading.given_ids(ids).batch(local)
-    return reading.from_images(self.images, self.labels, dataset, crops)
+    return reading.from_images(self, dataset, crops)
 
   def passed_over(self, wanted, used):
     """Returns the ids in whose place `used` stands."""
@@ -107,18 +113,21 @@ class RandomAccess:
   Attributes:
     read: id (int32 tensor) -> (encoded file, label), string and int32 tensors.
     size: number of examples.
-    channels: of the decoded images, 1 or 3.
+    channels: of the decoded images.
+    background: what shows through alpha, a gray or RGB in [0, 1].
+    maximum: the white of images of more than 8 bits; 0: these, too, are uint8.
   """
 
   read: Callable[[Any], Any]
   size: int
   channels: int
+  background: tuple[float, ...] = (1.0,)
+  maximum: float = 0.0
 
   def subset(self, ids):
     """Returns some of the examples, numbered anew."""
-    return RandomAccess(
-      _reading().read_of(self.read, ids), len(ids), self.channels
-    )
+    read = _reading().read_of(self.read, ids)
+    return dataclasses.replace(self, read=read, size=len(ids))
 
   def head(self, count):
     """Returns the first examples, at random access."""
@@ -126,7 +135,7 @@ class RandomAccess:
 
   def image(self, example_id):
     """Returns one example as it is."""
-    return _reading().decoded_image(self.read, example_id, self.channels)
+    return _reading().decoded_image(self, example_id)
 
   def train(self, order, crops, replace):
     """Returns endless batches of crops."""
@@ -158,13 +167,17 @@ class Stream:
       and one at a time.
     shards: number of them.
     size: number of examples.
-    channels: of the decoded images, 1 or 3.
+    channels: of the decoded images.
+    background: what shows through alpha, a gray or RGB in [0, 1].
+    maximum: the white of images of more than 8 bits; 0: these, too, are uint8.
   """
 
   stream: Callable[[Any, int], Any]
   shards: int
   size: int
   channels: int
+  background: tuple[float, ...] = (1.0,)
+  maximum: float = 0.0
 
   def in_order(self):
     """Returns the tf.data.Dataset of all examples, by id."""
@@ -178,7 +191,8 @@ class Stream:
   def head(self, count):
     """Keeps them in memory: no asking a stream for one of its images."""
     read, size = _reading().in_memory(self.in_order().take(count))
-    return RandomAccess(read, size, self.channels)
+    how = self.channels, self.background, self.maximum
+    return RandomAccess(read, size, *how)
 
   def image(self, example_id):
     """Returns one example as it is."""

@@ -155,26 +155,32 @@ def in_memory(dataset: tf.data.Dataset) -> tuple[Callable, int]:
   return (lambda i: (encoded[i], labels[i])), len(labels)
 
 
-def decoded_image(read: Callable, example_id: int, channels: int) -> np.ndarray:
-  """Returns one image as it is, uint8 [height, width, channels]."""
-  encoded, _ = read(tf.constant(example_id, tf.int32))
-  return decode.decode_image(encoded, channels).numpy()
+def decoded_image(reader: Any, example_id: int) -> np.ndarray:
+  """Returns one image as it is, [height, width, channels]."""
+  encoded, _ = reader.read(tf.constant(example_id, tf.int32))
+  return _decoded(reader, encoded).numpy()
+
+
+def _decoded(reader: Any, encoded: tf.Tensor) -> tf.Tensor:
+  return decode.decode_image(
+    encoded, reader.channels, reader.background, reader.maximum
+  )
 
 
 @decode.no_autograph
 def from_images(
-  images: np.ndarray,
-  labels: np.ndarray | None,
-  dataset: tf.data.Dataset,
-  crops: Any,
+  reader: Any, dataset: tf.data.Dataset, crops: Any
 ) -> tf.data.Dataset:
   """Maps batches of (id, epoch) to batches of decoded, cropped images."""
-  pixels: Any = tf.constant(np.asarray(images))
-  none = np.full(len(images), -1, np.int32)
-  numbers = tf.constant(none if labels is None else labels)
+  pixels: Any = tf.constant(np.asarray(reader.images))
+  none = np.full(len(reader.images), -1, np.int32)
+  numbers = tf.constant(none if reader.labels is None else reader.labels)
 
   def read(ids, epochs):
-    image = crops.many(tf.gather(pixels, ids), ids, epochs)
+    images = tf.gather(pixels, ids)
+    if reader.maximum:
+      images = decode.scaled(images, reader.maximum)
+    image = crops.many(images, ids, epochs)
     return _record(ids, ids, epochs, tf.gather(numbers, ids), image)
 
   return dataset.map(read, num_parallel_calls=cores())
@@ -194,7 +200,7 @@ def from_files(
   def decoded(i):
     i = tf.cast(i % reader.size, tf.int32)
     encoded, label = reader.read(i)
-    return i, label, decode.decode_image(encoded, reader.channels)
+    return i, label, _decoded(reader, encoded)
 
   def read(wanted, epoch):
     if on_error == 'raise':
@@ -207,7 +213,7 @@ def from_files(
       found = tf.data.Dataset.from_tensor_slices(tries).map(decoded)
       found = found.ignore_errors()
       if on_error == 'mark':
-        found = found.concatenate(_nothing(reader.channels))
+        found = found.concatenate(_nothing(reader))
       used, label, image = found.take(1).get_single_element()
     return _record(wanted, used, epoch, label, crops.one(image, used, epoch))
 
@@ -226,12 +232,12 @@ def from_stream(
 
   def read(wanted, epoch, encoded, label):
     if on_error == 'raise':
-      used, image = wanted, decode.decode_image(encoded, reader.channels)
+      used, image = wanted, _decoded(reader, encoded)
     else:
       found = tf.data.Dataset.from_tensors(encoded).map(
-        lambda x: (wanted, label, decode.decode_image(x, reader.channels))
+        lambda x: (wanted, label, _decoded(reader, x))
       )
-      found = found.ignore_errors().concatenate(_nothing(reader.channels))
+      found = found.ignore_errors().concatenate(_nothing(reader))
       used, label, image = found.take(1).get_single_element()
     return _record(wanted, used, epoch, label, crops.one(image, used, epoch))
 
@@ -266,9 +272,10 @@ def _record(wanted, used, epoch, label, image) -> dict:
   }
 
 
-def _nothing(channels: int) -> tf.data.Dataset:
+def _nothing(reader: Any) -> tf.data.Dataset:
   """One element that stands for an unreadable image: id -1, a black pixel."""
-  pixel = tf.zeros([1, 1, channels], tf.uint8)
+  dtype = tf.float32 if reader.maximum else tf.uint8
+  pixel = tf.zeros([1, 1, reader.channels], dtype)
   return tf.data.Dataset.from_tensors((tf.constant(-1), tf.constant(-1), pixel))
 
 

@@ -1,17 +1,20 @@
 """The splits of a data source, and how they are divided."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from contrastive_jax.config import Error
-from contrastive_jax.data import readers
+from contrastive_jax.data import pixels, readers, scaling
 
 _HOLD_OUT = 0.2  # share of each class, where a source comes without a test
 _HOLD_OUT_SEED = 0
+# Of arrays whose channels may have been put first.
+_FEW_CHANNELS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,7 +24,7 @@ class Split:
   Attributes:
     name: as printed, 'digits train'.
     size: number of examples.
-    channels: of the delivered images, 1 or 3.
+    channels: of the delivered images.
     num_classes: None where there are no labels.
     class_names: None where there are no labels.
     image_shape: (height, width) when all are equal and known up front.
@@ -29,6 +32,8 @@ class Split:
       to be held.
     reader: how to get at the pixels, see `readers`.
     paths: of the files, where there are files.
+    maximum: the white of images of more than 8 bits, which are delivered as
+      float32 in [0, 1] (see `scaling`); 0: they are uint8.
   """
 
   name: str
@@ -40,6 +45,12 @@ class Split:
   image_shape: tuple[int, int] | None = None
   labels: np.ndarray | None = None
   paths: tuple[str, ...] | None = None
+  maximum: float = 0.0
+
+  @property
+  def dtype(self) -> type[np.generic]:
+    """Of the delivered images."""
+    return np.float32 if self.maximum else np.uint8
 
   def describe(self, example_id: int) -> str:
     """Returns the path of an example, or 'digits train #12'."""
@@ -147,13 +158,25 @@ def from_arrays(
   labels: np.ndarray | None,
   class_names: tuple[str, ...] | None,
   channels: int | None = None,
+  maximum: float = 0.0,
 ) -> Split:
-  """Makes a split of decoded images: uint8 [n, height, width, 1 or 3]."""
-  if channels == 3 and images.shape[-1] == 1:
-    images = np.repeat(images, 3, axis=-1)
-  elif channels == 1 and images.shape[-1] == 3:
-    luma = images @ np.array([0.299, 0.587, 0.114], np.float32)
-    images = np.round(luma).astype(np.uint8)[..., None]
+  """Makes a split of decoded images.
+
+  Args:
+    name: of the split.
+    images: uint8, uint16 or float32 [n, height, width, channels].
+    labels: integers [n], or None.
+    class_names: one a label.
+    channels: that are wanted, see `sources.load`; None: those there are.
+    maximum: the white of uint16 and float32, see `scaling`.
+
+  Raises:
+    Error: there is no way to the channels that are wanted.
+  """
+  try:
+    images = pixels.with_channels(images, channels)
+  except Error as error:
+    raise Error(f'{name} has images of {error}') from error
   images = np.ascontiguousarray(images)
   if labels is None:
     class_names = None
@@ -167,7 +190,8 @@ def from_arrays(
     class_names=class_names,
     image_shape=(images.shape[1], images.shape[2]),
     labels=labels,
-    reader=readers.InMemory(images, labels),
+    reader=readers.InMemory(images, labels, maximum),
+    maximum=maximum,
   )
 
 
@@ -179,47 +203,30 @@ def source_from_arrays(
   test_labels: np.ndarray | None = None,
   class_names: Sequence[str] | None = None,
   name: str = 'arrays',
+  channels: int | None = None,
+  maximum: float = 0.0,
 ) -> Source:
   """Returns a data source of images in memory.
 
   Args:
-    images: uint8 [n, height, width, 1 or 3].
+    images: uint8, uint16 or float [n, height, width, channels], any number of
+      these, or [n, height, width]. A fourth channel is not taken for alpha.
     labels: integers [n] from 0 on, -1 for an image without one, or None.
     test_images: of the test split; None: a fifth of every class of the labeled
       images, chosen by us, takes its place, and without labels nothing does.
     test_labels: of the test images.
     class_names: one a label; None: their numbers.
     name: of the source, as printed.
+    channels: that are wanted, see `sources.load`; None: those there are.
+    maximum: the value of uint16 or float images that is white; 0: by the rule
+      of `scaling`, which a note of the source says.
 
   Raises:
     Error: the arrays are no images, or do not fit together.
   """
-
-  def checked(images, labels, what):
-    images = np.asarray(images)
-    if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
-      raise Error(
-        f'{what}images are {images.dtype} of shape {images.shape}: they must '
-        'be uint8 [n, height, width, 1 or 3]'
-      )
-    if images.shape[-1] not in (1, 3):
-      raise Error(
-        f'{what}images have {images.shape[-1]} channels: they must have 1 or 3'
-      )
-    if labels is None:
-      return images, None
-    labels = np.asarray(labels)
-    if labels.shape != images.shape[:1]:
-      raise Error(
-        f'{what}labels have shape {labels.shape}, for {len(images)} images'
-      )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < -1:
-      raise Error(
-        f'{what}labels must be integers from 0 on, or -1 for an image without'
-      )
-    return images, labels if labels.max() >= 0 else None
-
-  images, labels = checked(images, labels, '')
+  images, labels = _checked(images, labels, '')
+  white, notes = _white(images, maximum, name)
+  make = functools.partial(from_arrays, channels=channels, maximum=white)
   names = None
   if labels is not None:
     count = int(labels.max()) + 1
@@ -227,22 +234,75 @@ def source_from_arrays(
     if len(names) < count:
       raise Error(f'label {count - 1} has no name: there are {len(names)}')
   if test_images is not None:
-    test_images, test_labels = checked(test_images, test_labels, 'test ')
-    if test_images.shape[1:] != images.shape[1:]:
-      raise Error(
-        f'test images are of shape {test_images.shape[1:]}, the others of '
-        f'{images.shape[1:]}'
-      )
-    test = from_arrays(f'{name} test', test_images, test_labels, names)
-    return Source(
-      name, from_arrays(f'{name} train', images, labels, names), test
-    )
-  whole = from_arrays(name, images, labels, names)
+    test_images, test_labels = _checked(test_images, test_labels, 'test ')
+    for what in ('dtype', 'shape'):
+      theirs, ours = getattr(test_images, what), getattr(images, what)
+      if what == 'shape':
+        theirs, ours = theirs[1:], ours[1:]
+      if theirs != ours:
+        raise Error(f'test images are of {what} {theirs}, the others of {ours}')
+    _white(test_images, white, f'{name} test')
+    test = make(f'{name} test', test_images, test_labels, names)
+    train = make(f'{name} train', images, labels, names)
+    return Source(name, train, test, notes=notes)
+  if test_labels is not None:
+    raise Error('there are test labels and no test images')
+  whole = make(name, images, labels, names)
   if labels is None:
-    return Source(name, whole, None)
+    return Source(name, whole, None, notes=notes)
   train_ids, test_ids = hold_out(labels)
   return Source(
     name,
     subset(whole, train_ids, 'train'),
     subset(whole, test_ids, 'test') if len(test_ids) else None,
+    notes=notes,
   )
+
+
+def _checked(
+  images: Any, labels: Any, what: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """Returns images [n, height, width, channels] and labels that fit to them."""
+  images = np.asarray(images)
+  if images.dtype.kind == 'f':
+    images = images.astype(np.float32, copy=False)
+  is_image = images.dtype in (np.uint8, np.uint16, np.float32)
+  if images.ndim not in (3, 4) or not is_image or not images.size:
+    raise Error(
+      f'{what}images are {images.dtype} of shape {images.shape}: they must be '
+      f'{scaling.KINDS}, [n, height, width, channels] or [n, height, width]'
+    )
+  if images.ndim == 3:
+    images = images[..., None]
+  _, first, second, last = images.shape
+  if first <= _FEW_CHANNELS < last == second:
+    raise Error(
+      f'{what}images are of shape {images.shape}, which looks like [n, '
+      'channels, height, width]: np.moveaxis(images, 1, -1) is what is wanted'
+    )
+  if labels is None:
+    return images, None
+  labels = np.asarray(labels)
+  if labels.shape != images.shape[:1]:
+    raise Error(
+      f'{what}labels have shape {labels.shape}, for {len(images)} images'
+    )
+  if not np.issubdtype(labels.dtype, np.integer) or labels.min() < -1:
+    raise Error(
+      f'{what}labels must be integers from 0 on, or -1 for an image without'
+    )
+  return images, labels if labels.max() >= 0 else None
+
+
+def _white(
+  images: np.ndarray, maximum: float, name: str
+) -> tuple[float, tuple[str, ...]]:
+  """Returns the white of images, and a note; 0 of uint8."""
+  try:
+    values = scaling.seen(images)
+  except Error as error:
+    raise Error(f'{name}: {error}') from error
+  if values is None:
+    return 0.0, ()
+  white, note = scaling.white(values, maximum, name)
+  return white, (note,)

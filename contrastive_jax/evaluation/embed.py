@@ -110,7 +110,15 @@ def opened(
   found = job.source
   if images is not None:
     channels = job.source.train.channels
-    found = labels_lib.checked(sources.load(images, channels=channels))
+    data = job.config.data
+    found = labels_lib.checked(
+      sources.load(
+        images,
+        channels=channels,
+        background=data.background,
+        maximum=data.maximum,
+      )
+    )
     for note in found.notes:
       say(note)
     if found.modality != job.source.modality:

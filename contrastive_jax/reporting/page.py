@@ -147,12 +147,26 @@ def figure(
 
 
 def thumbnail(image: np.ndarray, alt: str) -> str:
-  """Returns an image uint8 [side, side, 1 or 3] as a small picture."""
+  """Returns an image [side, side, channels] as a small picture."""
   buffer = io.BytesIO()
-  pixels = image[..., 0] if image.shape[-1] == 1 else image
+  if image.dtype != np.uint8:
+    image = np.round(255 * image).astype(np.uint8)
+  pixels = shown(image)
   PIL.Image.fromarray(pixels).save(buffer, 'PNG')
   kind = 'pixels' if len(image) <= 42 else ''
   return _img(buffer.getvalue(), 'png', alt, kind=kind)
+
+
+def shown(image: np.ndarray) -> np.ndarray:
+  """Returns what is drawn of an image: its first three channels, or its first.
+
+  Args:
+    image: [height, width, channels].
+
+  Returns:
+    [height, width, 3], or [height, width] of less than three channels.
+  """
+  return image[..., 0] if image.shape[-1] < 3 else image[..., :3]
 
 
 def _img(data: bytes, form: str, alt: str, **attributes: str) -> str:

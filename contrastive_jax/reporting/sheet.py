@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from contrastive_jax.data import readers
+from contrastive_jax.reporting import page
 from contrastive_jax.training import build
 
 # Images that the notes rest on; the sheet shows the first of them.
@@ -24,7 +25,8 @@ _MANY = 0.1
 class Sheet(NamedTuple):
   """Up to 64 images and their views.
 
-  `images` are uint8 [height, width, channels] of any size, `views` float32
+  `images` are [height, width, channels] of any size, uint8 or float32 in [0,
+  1], `views` float32
   [n, side, side, channels] in [0, 1], before mean and deviation of the config
   are applied, `titles` one a view, and `caption` says how they were made.
   """
@@ -80,7 +82,7 @@ def notes(views: Sheet) -> list[str]:
     global views that are nearly the same, in over a tenth of the images.
   """
   found, count, limit = [], len(views.images), _percent(_NOTHING)
-  plain = sum(_is_flat(image / 255) for image in views.images)
+  plain = sum(_is_flat(_float(image)) for image in views.images)
   for title, images in zip(views.titles, views.views, strict=True):
     flat = sum(map(_is_flat, images))
     if flat > _MANY * count:
@@ -141,12 +143,11 @@ def draw(views: Sheet, count: int = 8) -> Figure:
     hspace=0.06,
   )
   for row in range(count):
-    cells = [views.images[row] / 255, *(view[row] for view in views.views)]
+    cells = [_float(views.images[row]), *(view[row] for view in views.views)]
     for column, cell in enumerate(cells):
       axes = figure.add_subplot(grid[row, column])
       axes.set_axis_off()
-      gray = cell.shape[-1] == 1
-      axes.imshow(cell[..., 0] if gray else cell, cmap='gray', vmin=0, vmax=1)
+      axes.imshow(page.shown(cell), cmap='gray', vmin=0, vmax=1)
   for column, title in enumerate(('image', *views.titles)):
     # Not the axes' own: those of an image that is no square begin lower.
     box = grid[0, column].get_position(figure)
@@ -162,6 +163,10 @@ def draw(views: Sheet, count: int = 8) -> Figure:
     linespacing=1.5,
   )
   return figure
+
+
+def _float(image: np.ndarray) -> np.ndarray:
+  return image / 255 if image.dtype == np.uint8 else image
 
 
 def _is_flat(image: np.ndarray) -> bool:

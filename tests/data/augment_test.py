@@ -342,10 +342,54 @@ def test_other_channels_leave_color_out_and_say_so(channels):
   assert np.isfinite(views).all() and views.min() >= 0 and views.max() <= 1
   assert np.abs(views - images / 255).max() > 0.05
   skipped = augment.skipped_operations(config, channels)
-  assert skipped == ('saturation', 'hue', 'grayscale')
+  colors = ('saturation', 'hue', 'grayscale')
+  assert skipped == colors + (() if channels == 1 else ('solarize',))
   # What is left out changes nothing; what stays is drawn as before.
   config.update(saturation=0.0, hue=0.0, grayscale=0.0)
+  if channels > 1:
+    config.update(solarize=(0.0, 0.0))
   np.testing.assert_array_equal(_views(images, config), views)
+
+
+@pytest.mark.parametrize('form', ['torchvision', 'simclr', 'byol'])
+def test_each_of_other_channels_has_its_own_brightness_and_contrast(form):
+  config = _only(jitter=1.0, brightness=0.4, jitter_form=form)
+  images = np.full((16, 6, 6, 5), 100, np.uint8)
+  views = _views(images, config)
+  factors = views[:, 0, 0] - views[:, 0, 0].mean(-1, keepdims=True)
+  assert np.all(np.ptp(views, axis=(1, 2)) == 0)  # the same in all of a channel
+  assert np.all(np.ptp(factors, axis=-1) > 0.01)
+  config = _only(jitter=1.0, contrast=0.4, jitter_form=form)
+  ramp = np.linspace(50, 100, 6, dtype=np.uint8)
+  images = np.broadcast_to(ramp[None, :, None, None], (16, 6, 6, 5))
+  slopes = np.ptp(_views(images, config), axis=(1, 2))
+  assert np.all(np.ptp(slopes, axis=-1) > 0.01)
+
+
+@pytest.mark.parametrize('channels', [2, 3, 5])
+def test_a_dropped_channel_is_zero_and_the_others_are_as_they_were(channels):
+  images = np.full((400, 2, 2, channels), 100, np.uint8)
+  views = _views(images, _only(channel_drop=0.5))
+  dropped = (views == 0).all((1, 2))
+  assert np.all((views == 0) == dropped[:, None, None])
+  assert set(dropped.sum(-1)) == {0, 1}
+  assert abs(dropped.any(-1).mean() - 0.5) < 0.1
+  assert np.all(dropped.sum(0) > 0.6 * 200 / channels)
+  np.testing.assert_allclose(views[views > 0], 100 / 255, rtol=1e-6)
+  # Of a gray image nothing would be left.
+  assert _views(images[..., :1], _only(channel_drop=1.0)).min() > 0
+  assert augment.skipped_operations(_only(channel_drop=1.0), 1) == (
+    'channel_drop',
+  )
+
+
+def test_pixels_of_more_than_8_bits_are_augmented_as_they_are():
+  images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+  config = _config()
+  deep = _views(images.astype(np.float32) / np.float32(255), config)
+  np.testing.assert_allclose(deep, _views(images, config), atol=1e-6)
+  small = np.full((2, 8, 8, 3), 1e-4, np.float32)  # nothing in 8 bits
+  np.testing.assert_array_equal(_views(small, _only()), small)
 
 
 def test_only_what_is_configured_is_said_to_be_left_out():
@@ -371,7 +415,7 @@ def test_only_what_is_configured_is_said_to_be_left_out():
       np.uint8,
       'starts at 0.0 pixels',
     ),
-    (0, {}, np.float32, 'images are float32, but have to be uint8'),
+    (0, {}, np.int32, 'images are int32, but have to be uint8 or float32'),
   ],
 )
 def test_wrong_input_is_one_sentence(view, fields, dtype, message):

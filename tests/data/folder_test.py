@@ -205,7 +205,7 @@ def test_what_systems_leave_is_neither_a_class_nor_an_image(tmp_path, name):
 
 def test_what_is_passed_over_is_counted(tmp_path):
   _make(tmp_path, {'cat': 6, 'dog': 5, 'empty': 1})
-  (tmp_path / 'empty' / '0.png').rename(tmp_path / 'empty' / '0.TIF')
+  (tmp_path / 'empty' / '0.png').rename(tmp_path / 'empty' / '0.EPS')
   PIL.Image.new('RGB', (8, 8)).save(tmp_path / 'cat' / 'x.JPG')
   (tmp_path / 'cat' / 'x.txt').write_text('')
   (tmp_path / 'dog' / 'README').write_text('')
@@ -213,7 +213,7 @@ def test_what_is_passed_over_is_counted(tmp_path):
   os.mkfifo(tmp_path / 'dog' / 'pipe.png')  # opening it would wait forever
   said = _said(_load(tmp_path))
   assert '12 images (11 .png, 1 .jpg)' in said
-  assert '1 .txt, 1 without a suffix' in said and '1 .tif' in said
+  assert '1 .txt, 1 without a suffix' in said and '1 .eps' in said
   assert 'broken links: 1 (dog/broken.png)' in said
   assert 'neither files nor folders: 1 (dog/pipe.png)' in said
   assert 'folders without images: empty/' in said

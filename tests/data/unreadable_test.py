@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from contrastive_jax.data import pipeline, reading, sources
+from contrastive_jax.data import pipeline, readers, reading, sources
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.decode import tf
 from contrastive_jax.training import workfolder
@@ -87,7 +87,7 @@ def test_rows_of_a_stream_take_turns():
     ),
   )
 
-  reader = types.SimpleNamespace(channels=3)
+  reader = readers.Stream(lambda *_: None, 1, 8, 3)
   crops = types.SimpleNamespace(one=lambda image, *_: (image[:1, :1],))
   (batch,) = reading.from_stream(reader, dataset, crops, 8, 'next')
   assert batch['id'].numpy()[1::2].tolist() == [1, 3, 5, 7]

@@ -8,11 +8,13 @@ begins with an underscore is no source but a part of one.
 
 import difflib
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 from contrastive_jax.config import Error
-from contrastive_jax.data import headers
+from contrastive_jax.data import survey
 from contrastive_jax.data.split import Source
 
 
@@ -22,14 +24,24 @@ def names() -> list[str]:
   return [module.name for module in modules if module.name[0] != '_']
 
 
-def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:
+def load(
+  spec: str,
+  *,
+  channels: int | None = None,
+  background: Sequence[float] = (1.0,),
+  maximum: float = 0.0,
+  **options: Any,
+) -> Source:
   """Opens a data source.
 
   Args:
-    spec: `digits`, `idx:PATH`, `folder:PATH`, `tfds:NAME`, or
-      `package.module:WHERE` of your own.
-    channels: 1 or 3; None takes what the source has (folders: 3). Gray images
-      are repeated to 3 channels; color becomes 1 by ITU-R 601 luma.
+    spec: `digits`, `folder:PATH`, `csv:FILE`, `arrays:FILE`, `idx:PATH`,
+      `tfds:NAME`, or `package.module:WHERE` of your own.
+    channels: None takes what the source has (files: 3, unless they have others
+      than gray and RGB). Gray images are repeated to 3 channels; color becomes
+      1 by ITU-R 601 luma; there is no way to other numbers.
+    background: what shows through alpha, a gray or RGB in [0, 1].
+    maximum: the white of images of more than 8 bits; 0: see `scaling`.
     **options: for the kind of source, such as data_dir of TFDS.
 
   Returns:
@@ -38,8 +50,8 @@ def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:
   Raises:
     ValueError, FileNotFoundError: one sentence that says what is wrong.
   """
-  if channels not in (None, 1, 3):
-    raise Error(f'channels must be 1 or 3, not {channels}')
+  if channels is not None and channels < 1:
+    raise Error(f'channels must be 1 or more, not {channels}')
   kind, colon, where = spec.partition(':')
   if '.' in kind and where:
     module = importlib.import_module(kind)
@@ -53,9 +65,12 @@ def load(spec: str, *, channels: int | None = None, **options: Any) -> Source:
     )
   if bool(where) != (':' in module.SPEC):
     raise Error(f"unknown data source '{spec}'; it is {module.SPEC}")
+  # A kind that has the values at hand settles what is white itself.
+  if 'maximum' in inspect.signature(module.load).parameters:
+    options['maximum'] = maximum
   source = module.load(where, channels=channels, **options)
   if source.modality == 'images':
-    source = source._replace(notes=(*source.notes, *headers.notes(source)))
+    source = survey.settled(source, channels, tuple(background), maximum)
   return source
 
 

@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 from contrastive_jax.data.sources import _layout
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
+EXTENSIONS = (
+  *('.jpg', '.jpeg', '.png', '.webp'),
+  *('.tif', '.tiff', '.bmp', '.gif'),
+)
 
 # What systems and network drives put beside a user's files: thumbnails, bins.
 _OF_SYSTEMS = (

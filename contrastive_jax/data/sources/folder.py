@@ -4,25 +4,19 @@ Which files are images is said by `_scan`, what the folders' names mean by
 `_layout`; what was found and decided stands in the notes of the source.
 """
 
-import collections
-import os
 import pathlib
 
 import numpy as np
 
 from contrastive_jax.config import Error, MissingError
-from contrastive_jax.data.decode import tf
-from contrastive_jax.data.readers import RandomAccess
-from contrastive_jax.data.sources import _layout, _scan
+from contrastive_jax.data.sources import _files, _layout, _scan
 from contrastive_jax.data.split import Source, Split, hold_out
 
 SPEC = 'folder:PATH'
 
-_CLASSES_SHOWN = 10
-
 
 def load(path: str, *, channels: int | None = None) -> Source:
-  """Opens a folder of .jpg, .jpeg, .png and .webp files (any case).
+  """Opens a folder of image files, by their suffixes (`_scan.EXTENSIONS`).
 
   A folder that all images lie in is entered. Folders with the name of a split
   (train, Training, train2017, val, valid_images, test, dev, unlabeled, ...) are
@@ -35,7 +29,7 @@ def load(path: str, *, channels: int | None = None) -> Source:
 
   Args:
     path: of the folder.
-    channels: 1 or 3; None is 3, whatever the files are.
+    channels: as of `sources.load`; None is 3, unless most files have others.
 
   Raises:
     ValueError, FileNotFoundError: one sentence that says what is wrong.
@@ -69,18 +63,22 @@ def load(path: str, *, channels: int | None = None) -> Source:
   if test is not None:
     return Source(
       spec,
-      _files(f'{spec} train', root, train.paths, classes, names, channels),
-      _files(f'{spec} test', root, test.paths, test.classes, names, channels),
+      _files.split(
+        f'{spec} train', root, train.paths, classes, names, channels
+      ),
+      _files.split(
+        f'{spec} test', root, test.paths, test.classes, names, channels
+      ),
       notes=notes,
     )
   if classes is None:
-    only = _files(spec, root, train.paths, None, None, channels)
+    only = _files.split(spec, root, train.paths, None, None, channels)
     return Source(spec, only, None, notes=notes)
 
   def part(name: str, ids: np.ndarray) -> Split:
     some = [train.paths[i] for i in ids]
     labels = [classes[i] for i in ids]
-    return _files(f'{spec} {name}', root, some, labels, names, channels)
+    return _files.split(f'{spec} {name}', root, some, labels, names, channels)
 
   numbers = np.unique(classes, return_inverse=True)[1]
   rest, held = (
@@ -96,7 +94,7 @@ def _labels_notes(layout: _layout.Layout) -> list[str]:
   if train.classes is None:
     labels = f'no labels: {train.why}'
   else:
-    labels = f'{train.why} {train.folders}: {_counts(train.classes)}'
+    labels = f'{train.why} {train.folders}: {_files.counts(train.classes)}'
   if test is not None:
     splits = (
       f'trained on {train.folders} ({len(train.paths):,}), tested on '
@@ -127,55 +125,3 @@ def _passed_over(found: _scan.Found, layout: _layout.Layout) -> list[str]:
   if empty := found.without_images():
     parts.append(f'folders without images: {", ".join(empty)}')
   return [f'passed over: {"; ".join(parts)}'] if parts else []
-
-
-def _counts(classes: list[str]) -> str:
-  """Returns 'cat (16), dog (8)', or the range where there are many."""
-  counts = collections.Counter(classes)
-  names = sorted(counts)
-  shown = ', '.join(f'{n} ({counts[n]:,})' for n in names[:_CLASSES_SHOWN])
-  if (more := len(names) - _CLASSES_SHOWN) > 0:
-    low, high = min(counts.values()), max(counts.values())
-    shown += f' and {more:,} more, all of {low:,} to {high:,} images'
-  return shown
-
-
-def _files(
-  name: str,
-  root: pathlib.Path,
-  relative: list[str],
-  classes: list[str] | None,
-  names: tuple[str, ...] | None,
-  channels: int,
-) -> Split:
-  """Makes a split of image files, with labels if both sides have them."""
-  labels = None
-  if classes is None or names is None:
-    names = None
-  else:
-    unknown = sorted(set(classes) - set(names))
-    if unknown:
-      raise Error(
-        f'{name} has the class {_scan.shown(unknown[0])}, which the train '
-        'folder has not'
-      )
-    number = {n: i for i, n in enumerate(names)}
-    labels = np.array([number[c] for c in classes], np.int32)
-  paths = tuple(str(root / r) for r in relative)
-  # As bytes: a name need not be UTF-8.
-  table = tf.constant([os.fsencode(p) for p in paths])
-  numbers = tf.fill([len(paths)], -1) if labels is None else tf.constant(labels)
-  return Split(
-    name=name,
-    size=len(paths),
-    channels=channels,
-    num_classes=len(names) if names else None,
-    class_names=names and tuple(map(_scan.shown, names)),
-    labels=labels,
-    reader=RandomAccess(
-      lambda i: (tf.io.read_file(tf.gather(table, i)), tf.gather(numbers, i)),
-      len(paths),
-      channels,
-    ),
-    paths=paths,
-  )
