@@ -186,7 +186,12 @@ def base() -> Config:
       best_by='none',
     )
   )
-  c.log = ml_collections.ConfigDict(dict(every_steps=100))
+  c.log = ml_collections.ConfigDict(
+    dict(
+      every_steps=100,
+      to='none',  # or wandb, mlflow: beside metrics.jsonl and TensorBoard
+    )
+  )
 
   c.evaluation = ml_collections.ConfigDict(
     dict(

@@ -141,7 +141,7 @@ class Report:
     """
     self._job, self._meter, self._on_report = job, meter, on_report
     self._watch, self._reported = watch, start_step
-    self._records = records.Records(workdir, start_step)
+    self._records = records.Records(workdir, start_step, job.config)
     # Since the last report: of steps before the run was continued, and after.
     self._before = interval or {}
     self._interval: list[dict[str, jax.Array]] = []

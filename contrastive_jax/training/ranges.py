@@ -12,7 +12,7 @@ from contrastive_jax.config import Config, Error, base, flat
 from contrastive_jax.data import crops, photometric
 from contrastive_jax.models import positions
 from contrastive_jax.objectives import _fields
-from contrastive_jax.training import best, sizing
+from contrastive_jax.training import best, loggers, sizing
 
 _STAGES = base().augment.stages
 # Given as None: nothing, or chosen when the run begins.
@@ -144,6 +144,7 @@ RANGES = {
   'checkpoint.keep': _COUNT,
   'checkpoint.best_by': _of(among=('none', *best.MEASURES)),
   'log.every_steps': _COUNT,
+  'log.to': _of(among=('none', *loggers.PACKAGES)),
   'evaluation.batch_size': _COUNT,
   'evaluation.every_epochs': _EPOCHS,
   'evaluation.knn_k': _COUNT,
@@ -174,6 +175,7 @@ def check(config: Config) -> None:
       _check_tuple(name, value, allowed)
     else:
       _fields.check(name, value, kind, allowed.ends)
+  loggers.check(config.log.to)
   by = config.checkpoint.best_by
   if by not in ('none', 'loss') and not config.evaluation.every_epochs:
     raise Error(

@@ -14,18 +14,19 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2
 
 from contrastive_jax.config import Error
-from contrastive_jax.training import sidefiles
+from contrastive_jax.training import loggers, sidefiles
 
 
 class Records:
   """Where reports go, written by process 0."""
 
-  def __init__(self, workdir: pathlib.Path, start_step: int):
+  def __init__(self, workdir: pathlib.Path, start_step: int, config: Any):
     """Opens both; what a killed run wrote after start_step is dropped.
 
     Args:
       workdir: of the run.
       start_step: of the checkpoint that it continues from; or 0.
+      config: the whole config, for `log.to`.
 
     Raises:
       Error: metrics.jsonl is damaged.
@@ -38,6 +39,7 @@ class Records:
       for path in sorted(workdir.glob('events.out.tfevents*')):
         # Of a run from its beginning step 0 goes, too.
         _end_events_after(path, start_step or -1)
+    self._logger = loggers.opened(config, workdir) if self._main else None
     self._writer = metric_writers.create_default_writer(
       workdir, just_logging=not self._main
     )
@@ -54,10 +56,8 @@ class Records:
           file.write(json.dumps(report) + '\n')
           file.flush()
           os.fsync(file.fileno())
-      self._writer.write_scalars(
-        report['step'],
-        {k: v for k, v in report.items() if isinstance(v, int | float)},
-      )
+      scalars = {k: v for k, v in report.items() if isinstance(v, int | float)}
+      self._writer.write_scalars(report['step'], scalars)
       # What a checkpoint follows is on disk before it.
       self._writer.flush()
     except Exception as error:  # the system's, TensorFlow's
@@ -65,9 +65,13 @@ class Records:
         f'{self._path} or the events beside it cannot be written '
         f'({sidefiles.reason(error)}): the same command continues the run'
       ) from error
+    if self._logger is not None:
+      self._logger.write(report['step'], scalars)
 
   def close(self) -> None:
     """Waits until all is on disk."""
+    if self._logger is not None:
+      self._logger.close()
     # What `write` could not is known already.
     with contextlib.suppress(Exception):
       self._writer.close()

@@ -14,6 +14,7 @@ _WRITTEN = (
   'parameters.txt',
   'metrics.jsonl',
   'start.json',
+  'tracking.json',
   'summary.json',
   'unreadable.json',
 )

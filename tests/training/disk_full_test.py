@@ -32,7 +32,7 @@ def test_a_side_file(tmp_path, monkeypatch):
 
 
 def test_reports(tmp_path, monkeypatch):
-  records = Records(tmp_path, 0)
+  records = Records(tmp_path, 0, tiny.config())
   monkeypatch.setattr(os, 'fsync', full)
   with pytest.raises(config_lib.Error, match=r'metrics.jsonl .*disk is full'):
     records.write({'step': 1, 'loss': 1.0})

@@ -167,7 +167,7 @@ def test_events_that_are_none(tmp_path):
   for i, content in enumerate((b'', b'\x00' * 50, b'\xff' * 50)):
     (tmp_path / f'events.out.tfevents.{i}').write_bytes(content)
   (tmp_path / 'events.out.tfevents.x').mkdir()
-  Records(tmp_path, 3).close()
+  Records(tmp_path, 3, tiny.config()).close()
 
 
 @pytest.mark.parametrize('kind', GARBAGE)
