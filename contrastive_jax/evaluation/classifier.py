@@ -270,7 +270,8 @@ def load(path: pathlib.Path) -> Classifier:
     Error: it is damaged.
   """
   try:
-    with np.load(path, allow_pickle=False) as file:
+    # Of a damaged file NumPy would leave the one open that it opens itself.
+    with path.open('rb') as data, np.load(data, allow_pickle=False) as file:
       return Classifier(
         about=json.loads(str(file['about'])),
         class_names=tuple(map(str, file['class_names'])),

@@ -47,7 +47,7 @@ class Store:
     path = self._folder / _PROGRESS
     if path.exists():
       self._resume(sidefiles.read_object(path))
-    elif self._folder.exists():
+    elif self._folder.exists() and any(self._folder.glob('[!.]*')):
       raise Error(
         f'{self._folder} is there, and no beginning of an earlier call: '
         'delete it, or name another --output'
@@ -93,7 +93,9 @@ class Store:
       images: that are done with by this, at least n.
       unreadable: numbers of those without a vector.
     """
-    self._folder.mkdir(parents=True, exist_ok=True)
+    if not self.done:
+      self._folder.mkdir(parents=True, exist_ok=True)
+      self._write_progress()  # so that the folder is known to be ours
     self._dim = vectors.shape[1]
     arrays = (vectors, np.float32), (labels, np.int32), (numbers, np.int32)
     for name, (array, dtype) in zip(self._sizes(), arrays, strict=True):
@@ -104,6 +106,9 @@ class Store:
     self.done += images
     self.rows += len(vectors)
     self.unreadable += unreadable
+    self._write_progress()
+
+  def _write_progress(self) -> None:
     progress = {
       'done': self.done,
       'rows': self.rows,
