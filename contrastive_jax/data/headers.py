@@ -77,7 +77,7 @@ def _of_tiff(file: BinaryIO) -> Header:
     found.append('turned')
   kind = layout.dtype
   depth = 'float' if kind.kind == 'f' else kind.name
-  mode = {1: 'gray', 3: 'RGB'}.get(channels, f'{channels} channels')
+  mode = {1: 'gray', 3: 'RGB'}.get(channels, f'{channels}-channel')
   return Header('TIFF', mode, channels, depth, width, height, tuple(found))
 
 

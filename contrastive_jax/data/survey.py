@@ -159,7 +159,7 @@ def _counts(name: str, seen: list[Header], count: int) -> str:
   modes = collections.Counter(
     h.mode
     + (' with alpha' if 'alpha' in h.found else '')
-    + (f' of {h.depth}' if h.depth != 'uint8' else '')
+    + {'uint8': '', 'uint16': ' of 16 bits'}.get(h.depth, f' of {h.depth}')
     for h in seen
   )
   sizes = sorted((h.width * h.height, h.width, h.height) for h in seen)
@@ -206,4 +206,4 @@ def _warnings(seen: list[Header], count: int, channels: int) -> list[str]:
 
 
 def _list(counts: collections.Counter) -> str:
-  return ', '.join(f'{n:,} {name}' for name, n in counts.most_common())
+  return ', '.join(f'{name} ({n:,})' for name, n in counts.most_common())

@@ -103,6 +103,9 @@ def is_pillows(encoded: bytes | BinaryIO) -> bool:
     image: Any = PIL.Image.open(file)
   except PIL.UnidentifiedImageError:
     return False
+  file.seek(0)
+  if layout(file).whole:  # its pages are rows, or channels
+    return False
   bits = image.tag_v2.get(258, (1,))
   bits = bits if isinstance(bits, tuple) else (bits,)
   samples = image.tag_v2.get(277, 1)

@@ -53,8 +53,14 @@ _ALPHA = '2 have alpha and lie on white'
     (_encoded(_RGB.convert('P'), 'png', transparency=0), _ALPHA),
     (_encoded(_CLEAR, 'webp'), _ALPHA),
     (_encoded(_CLEAR, 'tiff'), _ALPHA),
-    (_encoded(_CLEAR, 'png'), '2 TIFF, 2 PNG; 2 CMYK, 2 RGB with alpha; '),
-    (_encoded(_RGB.convert('L'), 'bmp'), '2 TIFF, 2 BMP; 2 CMYK, 2 gray; '),
+    (
+      _encoded(_CLEAR, 'png'),
+      r'TIFF \(2\), PNG \(2\); CMYK \(2\), RGB with alpha \(2\); ',
+    ),
+    (
+      _encoded(_RGB.convert('L'), 'bmp'),
+      r'TIFF \(2\), BMP \(2\); CMYK \(2\), gray \(2\); ',
+    ),
     (_encoded(_RGB, 'jpeg', exif=_exif(6)), _TURNED),
     (_encoded(_RGB, 'png', exif=_exif(3)), _TURNED),
     (_encoded(_RGB, 'webp', exif=_exif(8)), _TURNED),
@@ -125,7 +131,7 @@ def test_a_folder_says_so_at_the_start_and_reads_few_files(tmp_path):
   for i in range(0, 450, 2):
     _RGB.convert('RGBA').save(tmp_path / f'{i:03}.png')
   counts, alpha = sources.load(f'folder:{tmp_path}').notes[-2:]
-  assert ', 200 images looked at: 200 PNG; ' in counts
+  assert ', 200 images looked at: PNG (200); ' in counts
   assert 50 < int(alpha.split('of these ')[1].split()[0]) < 150
 
 

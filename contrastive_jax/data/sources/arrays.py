@@ -54,12 +54,10 @@ def load(
 def _read(spec: str, path: pathlib.Path) -> dict[str, Any]:
   """Returns the arrays of a file, by name."""
   try:
-    # Pickles are refused: they run code.
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-      return {'images': loaded}
-    with loaded:
-      return dict(loaded)
+    with open(path, 'rb') as file:
+      # Pickles are refused: they run code.
+      loaded = np.load(file, allow_pickle=False)
+      return {'images': loaded} if path.suffix == '.npy' else dict(loaded)
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise Error(f'{spec} cannot be read: {error}') from error
 

@@ -48,7 +48,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
   if not path.is_file():
     raise MissingError(f'{spec}: there is no file {path}')
   table = _table(spec, path)
-  rows, notes = _kept(spec, path.parent, _rows(spec, table))
+  kept, notes = _kept(spec, path.parent, rows(spec, table))
   trained = [r for r in rows if r.kind == 'train']
   tests = {k: [r for r in rows if r.kind == k] for k in ('test', 'val')}
   if len(trained) < 2:
@@ -56,7 +56,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
       f'{spec}: {len(trained)} of {len(rows):,} images are to be trained on, '
       'at least 2 are needed'
     )
-  names = sorted({r.label for r in trained if r.label}, key=_by_number)
+  names = sorted({r.label for r in trained if r.label}, key=by_number)
   names = tuple(names) or None
   tested, test_name = tests['test'] or tests['val'], 'test'
   if tested and tests['test'] and tests['val']:
@@ -89,15 +89,31 @@ def load(where: str, *, channels: int | None = None) -> Source:
   )
 
 
-def _table(spec: str, path: pathlib.Path) -> dict[str, list[Any]]:
-  """Returns the columns of a table by their names, in lower case."""
-  read = _parquet if path.suffix.lower() == '.parquet' else _csv
+def columns(
+  spec: str, path: pathlib.Path, header: Sequence[str] | None = None
+) -> dict[str, list[Any]]:
+  """Returns the columns of a table by their names, in lower case.
+
+  Args:
+    spec: of the source.
+    path: of the table.
+    header: names of the columns, where the file has none.
+
+  Raises:
+    Error: it is no such table.
+  """
   try:
-    table = read(spec, path)
+    if path.suffix.lower() == '.parquet':
+      return _parquet(spec, path)
+    return _csv(spec, path, header)
   except (ValueError, OSError, csv.Error) as error:
     if isinstance(error, Error):
       raise
     raise Error(f'{spec} cannot be read: {error}') from error
+
+
+def _table(spec: str, path: pathlib.Path) -> dict[str, list[Any]]:
+  table = columns(spec, path)
   if 'path' not in table:
     raise Error(
       f'{spec} has the columns {", ".join(table) or "(none)"}: one is named '
@@ -106,14 +122,18 @@ def _table(spec: str, path: pathlib.Path) -> dict[str, list[Any]]:
   return table
 
 
-def _csv(spec: str, path: pathlib.Path) -> dict[str, list[Any]]:
+def _csv(
+  spec: str, path: pathlib.Path, given: Sequence[str] | None
+) -> dict[str, list[Any]]:
   # A mark of byte order, as of Excel, is no part of the first name.
   with open(path, encoding='utf-8-sig', newline='') as file:
     first = file.readline()
     file.seek(0)
     # Excel writes semicolons where the comma is the decimal mark.
     delimiter = max(_DELIMITERS, key=first.count)
-    header, *rows = csv.reader(file, delimiter=delimiter) or [[]]
+    header, *rows = list(csv.reader(file, delimiter=delimiter)) or [[]]
+  if given is not None:
+    header, rows = list(given), [header, *rows]
   names = [name.strip().lower() for name in header]
   rows = [row for row in rows if row]
   for number, row in enumerate(rows):
@@ -134,11 +154,11 @@ def _parquet(spec: str, path: pathlib.Path) -> dict[str, list[Any]]:
   return {name.strip().lower(): column for name, column in columns.items()}
 
 
-def _rows(spec: str, table: dict[str, list[Any]]) -> list[_Row]:
+def rows(spec: str, table: dict[str, list[Any]]) -> list[_Row]:
   """Returns the rows, with the kinds of their splits."""
-  paths = list(map(_text, table['path']))
-  labels = map(_text, table.get('label', [None] * len(paths)))
-  splits = list(map(_text, table.get('split', ['train'] * len(paths))))
+  paths = list(map(text, table['path']))
+  labels = map(text, table.get('label', [None] * len(paths)))
+  splits = list(map(text, table.get('split', ['train'] * len(paths))))
   if empty := sum(not path for path in paths):
     raise Error(f'{spec}: {empty:,} of {len(paths):,} rows have no path')
   if not paths:
@@ -150,7 +170,7 @@ def _rows(spec: str, table: dict[str, list[Any]]) -> list[_Row]:
     count = sum(name in wrong for name in splits)
     raise Error(
       f'{spec}: in {count:,} of {len(paths):,} rows the split is '
-      f'{_list(repr(n or "") for n in sorted(wrong, key=str))}: it may be '
+      f'{listed(repr(n or "") for n in sorted(wrong, key=str))}: it may be '
       'train, test or val'
     )
   return [
@@ -159,7 +179,7 @@ def _rows(spec: str, table: dict[str, list[Any]]) -> list[_Row]:
   ]
 
 
-def _text(value: Any) -> str | None:
+def text(value: Any) -> str | None:
   """Returns an entry as text; None of an empty one."""
   if isinstance(value, float) and value.is_integer():
     value = int(value)  # a column of numbers with gaps
@@ -187,19 +207,19 @@ def _kept(
     double.append(row.path)
   if not kept:
     raise MissingError(
-      f'{spec}: none of its {len(rows):,} files is there ({_list(missing)}); '
+      f'{spec}: none of its {len(rows):,} files is there ({listed(missing)}); '
       f'paths are relative to {root}'
     )
   notes = []
   if missing:
     notes.append(
       f'warning: {len(missing):,} of {len(rows):,} files are not there '
-      f'({_list(missing)})'
+      f'({listed(missing)})'
     )
   if double:
     notes.append(
       f'{len(double):,} of {len(rows):,} rows are of a file that another row '
-      f'has, and are left out ({_list(double)})'
+      f'has, and are left out ({listed(double)})'
     )
   return list(kept.values()), notes
 
@@ -220,11 +240,11 @@ def _said(spec, rows, trained, tested, test_name, names) -> str:
   return f'{text}; {len(labels):,} have labels: {_files.counts(labels)}'
 
 
-def _by_number(name: str) -> tuple:
+def by_number(name: str) -> tuple:
   return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def _list(names) -> str:
+def listed(names) -> str:
   names = list(names)
   more = ', ...' if len(names) > _NAMED else ''
   return ', '.join(names[:_NAMED]) + more
