@@ -25,7 +25,6 @@ from typing import Any
 from absl import app, flags, logging
 
 from contrastive_jax.commands import command_line
-from contrastive_jax.config import Error
 
 
 def _define_flags() -> None:
@@ -63,7 +62,8 @@ def main(argv: Sequence[str]) -> None:
   evaluations: list[dict[str, Any]] = []
   failed: list[str] = []
   for workdir in values.workdir:
-    try:
+    reasons: list[str] = []
+    with command_line.errors_into(reasons):
       evaluation = evaluate(
         workdir,
         values.protocol,
@@ -74,9 +74,6 @@ def main(argv: Sequence[str]) -> None:
       )
       evaluations.append(evaluation)
       reasons = evaluation['failed']
-    except (Error, OSError) as error:
-      logging.debug('raised here', exc_info=True)
-      reasons = [str(error)]
     of = f'{workdir}: ' if len(values.workdir) > 1 else ''
     failed += [f'error: {of}{reason}' for reason in reasons]
   if len(evaluations) > 1:

@@ -114,6 +114,20 @@ def errors_in_a_sentence() -> Iterator[None]:
     os._exit(1)
 
 
+@contextlib.contextmanager
+def errors_into(sentences: list[str]) -> Iterator[None]:
+  """Keeps what is wrong with a user's input, where others are still to come.
+
+  Args:
+    sentences: gets one more if the input is wrong.
+  """
+  try:
+    yield
+  except (Error, OSError) as error:
+    absl_logging.debug('raised here', exc_info=True)
+    sentences.append(str(error))
+
+
 def _a_peer_is_gone(error: Exception) -> bool:
   """Whether JAX failed as it does where it talks to another process."""
   import jax
