@@ -54,12 +54,14 @@ class _RandomCrops(NamedTuple):
   antialias: bool
 
   def one(self, image, example_id, epoch):
+    # Of a pair, the views are of the one and the other in turn.
+    images = image if isinstance(image, tuple) else (image,)
     return tuple(
       crops.resize_one(
-        image,
+        images[v % len(images)],
         crops.random_box(
           crops.draws(self.seed, v, example_id, epoch),
-          tf.shape(image)[:2],
+          tf.shape(images[v % len(images)])[:2],
           view.scale,
           view.ratio,
           view.rule,

@@ -116,6 +116,8 @@ class RandomAccess:
     channels: of the decoded images.
     background: what shows through alpha, a gray or RGB in [0, 1].
     maximum: the white of images of more than 8 bits; 0: these, too, are uint8.
+    partner: id -> the encoded file of another image, from which every second
+      view is made; None: all are of the same.
   """
 
   read: Callable[[Any], Any]
@@ -123,11 +125,14 @@ class RandomAccess:
   channels: int
   background: tuple[float, ...] = (1.0,)
   maximum: float = 0.0
+  partner: Callable[[Any], Any] | None = None
 
   def subset(self, ids):
     """Returns some of the examples, numbered anew."""
-    read = _reading().read_of(self.read, ids)
-    return dataclasses.replace(self, read=read, size=len(ids))
+    read, partner = (
+      f and _reading().read_of(f, ids) for f in (self.read, self.partner)
+    )
+    return dataclasses.replace(self, read=read, partner=partner, size=len(ids))
 
   def head(self, count):
     """Returns the first examples, at random access."""
@@ -145,12 +150,13 @@ class RandomAccess:
     return reading.from_files(self, dataset, crops, order.local, on_error)
 
   def evaluate(self, ids, size, local, crops, mark):
-    """Returns each of the ids once, in batches."""
+    """Returns each of the ids once, in batches; of pairs, the first image."""
     del size
     reading = _reading()
     on_error = 'mark' if mark else 'raise'
     dataset = reading.given_ids(ids)
-    return reading.from_files(self, dataset, crops, local, on_error)
+    alone = dataclasses.replace(self, partner=None)
+    return reading.from_files(alone, dataset, crops, local, on_error)
 
   def passed_over(self, wanted, used):
     """Returns the ids in whose place `used` stands."""

@@ -200,7 +200,10 @@ def from_files(
   def decoded(i):
     i = tf.cast(i % reader.size, tf.int32)
     encoded, label = reader.read(i)
-    return i, label, _decoded(reader, encoded)
+    image = _decoded(reader, encoded)
+    if reader.partner is not None:
+      image = (image, _decoded(reader, reader.partner(i)))
+    return i, label, image
 
   def read(wanted, epoch):
     if on_error == 'raise':

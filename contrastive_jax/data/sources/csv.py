@@ -9,6 +9,7 @@ import csv
 import importlib
 import os
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,11 +50,11 @@ def load(where: str, *, channels: int | None = None) -> Source:
     raise MissingError(f'{spec}: there is no file {path}')
   table = _table(spec, path)
   kept, notes = _kept(spec, path.parent, rows(spec, table))
-  trained = [r for r in rows if r.kind == 'train']
-  tests = {k: [r for r in rows if r.kind == k] for k in ('test', 'val')}
+  trained = [r for r in kept if r.kind == 'train']
+  tests = {k: [r for r in kept if r.kind == k] for k in ('test', 'val')}
   if len(trained) < 2:
     raise Error(
-      f'{spec}: {len(trained)} of {len(rows):,} images are to be trained on, '
+      f'{spec}: {len(trained)} of {len(kept):,} images are to be trained on, '
       'at least 2 are needed'
     )
   names = sorted({r.label for r in trained if r.label}, key=by_number)
@@ -62,11 +63,11 @@ def load(where: str, *, channels: int | None = None) -> Source:
   if tested and tests['test'] and tests['val']:
     notes.append(f'val ({len(tests["val"]):,} images) is not used')
   if not tested and names:
-    numbers = np.array([names.index(r.label) if r.label else -1 for r in rows])
+    numbers = np.array([names.index(r.label) if r.label else -1 for r in kept])
     parts = hold_out(numbers)
-    trained, tested = ([rows[i] for i in ids] for ids in parts)
+    trained, tested = ([kept[i] for i in ids] for ids in parts)
     test_name = 'a fifth of every class, our choice'
-  notes.insert(0, _said(spec, rows, trained, tested, test_name, names))
+  notes.insert(0, _said(spec, kept, trained, tested, test_name, names))
   others = [name for name in table if name not in _COLUMNS]
   if others:
     notes.append(f'columns that are not read: {", ".join(others)}')
@@ -241,10 +242,12 @@ def _said(spec, rows, trained, tested, test_name, names) -> str:
 
 
 def by_number(name: str) -> tuple:
+  """Returns what sorts names of classes: numbers by value, before words."""
   return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def listed(names) -> str:
+def listed(names: Iterable[str]) -> str:
+  """Returns the first few names, as a sentence has them."""
   names = list(names)
   more = ', ...' if len(names) > _NAMED else ''
   return ', '.join(names[:_NAMED]) + more
