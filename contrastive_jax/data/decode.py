@@ -49,12 +49,12 @@ def _keep_freed_memory() -> None:
     mallopt(top_pad, 64 * 2**20)
 
 
-# Of the first bytes of a file: is it read by TensorFlow alone? RE2 takes any
-# byte for \C. What comes after this many bytes is for Pillow.
+# A JPEG whose tables come first, or after the 18 bytes of JFIF, has no EXIF
+# data before them.
+_JPEG_TABLE, _AFTER = b'\xff\xdb', (2, 20)
+# Of the first bytes of a PNG: 8 bits or less, gray, RGB or a palette, without
+# transparency and EXIF data. RE2 takes any byte for \C.
 _HEAD = 4096
-_EXIF = rb'\C*Exif\x00\C*'
-_JPEG_TABLE = (0xFF, 0xDB)  # comes after EXIF data
-# 8 bits or less, gray, RGB or a palette; neither transparency nor EXIF data.
 _PNG = rb'\CPNG\C{20}[\x01\x02\x04\x08][\x00\x02\x03]\C*IDAT\C*'
 _PNG_MORE = rb'\C*(tRNS|eXIf)\C*'
 
@@ -98,7 +98,7 @@ def decode_image(
     return tf.io.decode_jpeg(encoded, 3, dct_method='INTEGER_ACCURATE')
 
   def by_libjpeg_turned():
-    # The header is read once more, but only of a file that has EXIF data.
+    # One call of Python, but only for a file that may have EXIF data.
     how = tf.numpy_function(
       lambda x: np.int32(pixels.orientation(_bytes(x))),
       [encoded],
@@ -114,6 +114,21 @@ def decode_image(
       lambda: image,
     )
 
+  def by_jpeg():
+    first = [tf.strings.substr(encoded, place, 2) for place in _AFTER]
+    is_plain = tf.reduce_any(tf.stack(first) == _JPEG_TABLE)
+    return finished(tf.cond(is_plain, by_libjpeg, by_libjpeg_turned))
+
+  def by_others():
+    head = tf.strings.substr(encoded, 0, _HEAD)
+    is_plain = tf.strings.regex_full_match(head, _PNG)
+    has_more = tf.strings.regex_full_match(head, _PNG_MORE)
+    return tf.cond(
+      tf.logical_and(is_plain, tf.logical_not(has_more)),
+      lambda: finished(tf.io.decode_png(encoded, channels=3)),
+      by_pillow,
+    )
+
   def finished(image):
     image = tf.ensure_shape(image, [None, None, 3])
     image = to_luma(image) if channels == 1 else image
@@ -121,27 +136,8 @@ def decode_image(
 
   if channels not in (1, 3):
     return tf.ensure_shape(by_pillow(), [None, None, channels])
-  head = tf.strings.substr(encoded, 0, _HEAD)
-
-  def has(pattern):
-    return tf.strings.regex_full_match(head, pattern)
-
-  is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 2), b'\xff\xd8')
-  is_plain_png = tf.logical_and(has(_PNG), tf.logical_not(has(_PNG_MORE)))
-  raw = tf.io.decode_raw(head, tf.uint8)
-  first, second = raw[:-1] == _JPEG_TABLE[0], raw[1:] == _JPEG_TABLE[1]
-  is_upright = tf.logical_and(
-    tf.reduce_any(first & second), tf.logical_not(has(_EXIF))
-  )
-  image = tf.cond(
-    is_jpeg,
-    lambda: finished(tf.cond(is_upright, by_libjpeg, by_libjpeg_turned)),
-    lambda: tf.cond(
-      is_plain_png,
-      lambda: finished(tf.io.decode_png(encoded, channels=3)),
-      by_pillow,
-    ),
-  )
+  is_jpeg = tf.strings.substr(encoded, 0, 2) == b'\xff\xd8'
+  image = tf.cond(is_jpeg, by_jpeg, by_others)
   return tf.ensure_shape(image, [None, None, channels])
 
 

@@ -18,6 +18,7 @@ from contrastive_jax.data import scaling, tiff
 ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 PNG = b'\x89PNG\r\n\x1a\n'
 PNG_DEPTH = 24  # place of the bit depth in the file
+_JPEG = b'\xff\xd8'
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')  # the last two are BigTIFF
 
 # Where nothing says which value is white: the largest there is.
@@ -94,6 +95,8 @@ def orientation(encoded: bytes) -> int:
   Args:
     encoded: the file.
   """
+  if encoded.startswith(_JPEG) and b'Exif\0' not in encoded:
+    return 1  # a tenth of the time
   try:
     with warnings.catch_warnings(action='ignore'):
       image = PIL.Image.open(io.BytesIO(encoded))
