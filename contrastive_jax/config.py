@@ -88,8 +88,8 @@ def base() -> Config:
 
   c.data = ml_collections.ConfigDict(
     dict(
-      # digits, folder:PATH, csv:FILE, pairs:FILE, arrays:FILE, idx:PATH,
-      # tfds:NAME
+      # digits, folder:PATH, csv:FILE, pairs:FILE, tar:PATTERN, arrays:FILE,
+      # idx:PATH, tfds:NAME
       source='digits',
       image_size=224,  # pixels
       interpolation='bicubic',  # or bilinear

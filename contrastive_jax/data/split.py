@@ -32,6 +32,7 @@ class Split:
       to be held.
     reader: how to get at the pixels, see `readers`.
     paths: of the files, where there are files.
+    keys: what else tells the examples apart: names in an archive, a partner.
     maximum: the white of images of more than 8 bits, which are delivered as
       float32 in [0, 1] (see `scaling`); 0: they are uint8.
   """
@@ -45,6 +46,7 @@ class Split:
   image_shape: tuple[int, int] | None = None
   labels: np.ndarray | None = None
   paths: tuple[str, ...] | None = None
+  keys: tuple[str, ...] | None = None
   maximum: float = 0.0
 
   @property
@@ -58,6 +60,8 @@ class Split:
       # A name need not be UTF-8, and has to be printed.
       path = os.fsencode(self.paths[example_id])
       return path.decode('utf-8', 'backslashreplace')
+    if self.keys is not None:
+      return self.keys[example_id]
     return f'{self.name} #{example_id}'
 
 
@@ -148,6 +152,7 @@ def subset(split: Split, ids: np.ndarray, name: str) -> Split:
     size=len(ids),
     labels=None if split.labels is None else split.labels[ids],
     paths=split.paths and tuple(split.paths[i] for i in ids),
+    keys=split.keys and tuple(split.keys[i] for i in ids),
     reader=split.reader.subset(ids),
   )
 

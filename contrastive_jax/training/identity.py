@@ -57,8 +57,10 @@ def of_data(split: Split) -> str:
     images = np.ascontiguousarray(split.reader.images)
     add((images.shape, images.dtype.name))
     digest.update(images.reshape(-1).data)
-  else:
+  elif split.keys is None:
     add(split.name)
+  for key in split.keys or ():
+    add(os.fsencode(key))
   return digest.hexdigest()
 
 

@@ -35,8 +35,9 @@ def load(
   """Opens a data source.
 
   Args:
-    spec: `digits`, `folder:PATH`, `csv:FILE`, `pairs:FILE`, `arrays:FILE`,
-      `idx:PATH`, `tfds:NAME`, or `package.module:WHERE` of your own.
+    spec: `digits`, `folder:PATH`, `csv:FILE`, `pairs:FILE`, `tar:PATTERN`,
+      `arrays:FILE`, `idx:PATH`, `tfds:NAME`, or `package.module:WHERE` of your
+      own.
     channels: None takes what the source has (files: 3, unless they have others
       than gray and RGB). Gray images are repeated to 3 channels; color becomes
       1 by ITU-R 601 luma; there is no way to other numbers.

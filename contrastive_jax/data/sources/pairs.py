@@ -43,7 +43,9 @@ def load(where: str, *, channels: int | None = None) -> Source:
     raise Error(f'{spec}: {empty:,} of {len(rows):,} rows have no partner')
   pairs, missing, alone = [], [], 0
   for row, partner in zip(rows, partners, strict=True):
-    both = [path.parent / os.path.expanduser(p) for p in (row.path, partner)]
+    both = [
+      path.parent / os.path.expanduser(p) for p in (row.path, partner or '')
+    ]
     lacks = [p for p in both if not p.is_file()]
     missing += lacks[:1]
     alone += not lacks and os.path.samefile(*both)
@@ -74,10 +76,12 @@ def load(where: str, *, channels: int | None = None) -> Source:
     )
     # As bytes: a name need not be UTF-8.
     table = tf.constant([os.fsencode(path.parent / p) for _, p in some])
+    reader: Any = made.reader
     reader = dataclasses.replace(
-      made.reader, partner=lambda i: tf.io.read_file(tf.gather(table, i))
+      reader, partner=lambda i: tf.io.read_file(tf.gather(table, i))
     )
-    return dataclasses.replace(made, reader=reader)
+    keys = tuple(partner for _, partner in some)
+    return dataclasses.replace(made, reader=reader, keys=keys)
 
   tested = kinds['test']
   notes = [
