@@ -11,6 +11,7 @@ or [300, 400, 5].
 """
 
 import io
+import logging
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -24,6 +25,10 @@ _PILLOW_MODES = ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'LAB')
 _PILLOW_DEEP = ('I;16', 'I;16B', 'F')
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # tag 262
 _ALPHA = (1, 2)  # tag 338, see `Layout`
+
+
+# What it finds odd in tags is of no use to the reader of a training log.
+logging.getLogger('tifffile').setLevel(logging.CRITICAL)
 
 
 class Layout(NamedTuple):
@@ -76,6 +81,9 @@ def read(encoded: bytes) -> tuple[np.ndarray, Layout]:
   """
   with tifffile.TiffFile(io.BytesIO(encoded)) as tif:
     plan = _layout(tif)
+    pixels = plan.shape[0] * plan.shape[1]
+    if pixels > 2 * (PIL.Image.MAX_IMAGE_PIXELS or pixels):  # as Pillow
+      raise ValueError(f'too large ({pixels / 1e6:,.0f} megapixels)')
     array = _by_pillow(encoded, plan)
     if array is None:
       if plan.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):

@@ -163,7 +163,7 @@ def _split(job: build.Job):
 
 
 def _images(job: build.Job) -> np.ndarray:
-  """The first images of the run's test split, uint8, as it evaluates them."""
+  """The first images of the run's test split, as it evaluates them."""
   batches = job.modality.eval_batches(
     _split(job),
     batch_size=IMAGES,
@@ -265,7 +265,7 @@ def _to_stablehlo(job, state, images, folder) -> np.ndarray:
   encode = encoder_lib.frozen(job)(state)
   encode = jax.tree.map(np.asarray, encode)
   (batch,) = jax.export.symbolic_shape('batch')
-  shape = jax.ShapeDtypeStruct((batch, *images.shape[1:]), np.uint8)
+  shape = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
   platforms = ('cpu', 'cuda', 'tpu')
   exported = jax.export.export(
     jax.jit(lambda x: encode(x)), platforms=platforms
@@ -306,7 +306,12 @@ def _sidecar(job: build.Job, step: int, to: str, model: dict) -> dict[str, Any]:
       'crop': data['eval_crop'],
       'interpolation': data['interpolation'],
       'antialias': data['antialias'],
-      'pixels': 'uint8' if to == 'stablehlo' else '[0, 1], less mean, over std',
+      'pixels': (
+        np.dtype(job.source.train.dtype).name
+        if to == 'stablehlo'
+        else '[0, 1], less mean, over std'
+      ),
+      'maximum': data['maximum'],  # of more than 8 bits; 0: they are 8
       'mean': data['mean'],
       'std': data['std'],
       'layout': 'NCHW' if model else 'NHWC',

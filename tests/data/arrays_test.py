@@ -128,6 +128,11 @@ def test_what_a_file_must_not_be(tmp_path):
     ValueError, match='arrays x_train, y_train: they are name'
   ):
     sources.load(f'arrays:{path}')
+  np.savez(path, images=_images(), labels=np.zeros(39, int))
+  with pytest.raises(
+    ValueError, match='a.npz: labels have shape .39,., for 40'
+  ):
+    sources.load(f'arrays:{path}')
   np.savez(path, images=np.array([{}], object))
   with pytest.raises(ValueError, match='cannot be read: .*allow_pickle'):
     sources.load(f'arrays:{path}')

@@ -264,3 +264,11 @@ def test_floats_need_a_white_and_kinds_are_not_mixed(tmp_path):
   tifffile.imwrite(tmp_path / '4.tif', np.zeros((8, 8), np.uint16))
   with pytest.raises(ValueError, match='1 hold 16-bit values and 4 floats'):
     sources.load(f'folder:{tmp_path}')
+
+
+def test_a_tiff_may_be_too_large(tmp_path, monkeypatch):
+  for i in range(2):
+    tifffile.imwrite(tmp_path / f'{i}.tif', _DEEP[..., 0])
+  monkeypatch.setattr(PIL.Image, 'MAX_IMAGE_PIXELS', 700)
+  train = sources.load(f'folder:{tmp_path}', maximum=4095).train
+  assert headers.why_unreadable(train, 0) == 'too large (0 megapixels)'

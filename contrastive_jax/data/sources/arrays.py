@@ -40,14 +40,18 @@ def load(
       + ', '.join(_KEYS)
       + ', of which only images has to be there'
     )
-  source = source_from_arrays(
-    arrays.pop('images'),
-    arrays.pop('labels', None),
-    **arrays,
-    name=spec,
-    channels=channels,
-    maximum=maximum,
-  )
+  try:
+    source = source_from_arrays(
+      arrays.pop('images'),
+      arrays.pop('labels', None),
+      **arrays,
+      name=spec,
+      channels=channels,
+      maximum=maximum,
+    )
+  except Error as error:
+    text = str(error)
+    raise Error(text if spec in text else f'{spec}: {text}') from error
   return source._replace(notes=(*_notes(source), *source.notes))
 
 
