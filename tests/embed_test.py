@@ -17,11 +17,11 @@ from PIL import Image
 from contrastive_jax import embed as command
 from contrastive_jax import train
 from contrastive_jax.commands import command_line
-from contrastive_jax.evaluation import duplicates, embed, encoder, tables
+from contrastive_jax.evaluation import embed, encoder, tables
 from contrastive_jax.evaluation.store import Store
 from contrastive_jax.reporting import neighbors
 from contrastive_jax.training import step
-from tests import tiny
+from tests import processes_test, tiny
 
 
 @pytest.fixture(scope='module')
@@ -113,6 +113,37 @@ def test_one_device_and_eight(workdir, tmp_path):
   np.testing.assert_array_equal(one.numbers, eight.numbers)
 
 
+# Runs in each of two processes, on two devices each.
+_CHILD = """
+import sys
+import jax
+jax.config.update('jax_num_cpu_devices', 2)
+process, port, workdir, folder = int(sys.argv[1]), *sys.argv[2:]
+jax.distributed.initialize(f'127.0.0.1:{port}', 2, process)
+import numpy as np
+from contrastive_jax.evaluation import embed, encoder
+embed._CHUNK = 256
+given = embed.opened(workdir)
+encode = encoder.frozen(given.job)(given.state)
+found = embed.compute(given, encode, f'{folder}/part', {'layer': 'encoder'})
+arrays = dict(vectors=found.vectors, numbers=found.numbers)
+np.savez(f'{folder}/{process}.npz', **arrays)
+"""
+
+
+def test_two_processes(workdir, tmp_path):
+  port = processes_test.free_port()
+  arguments = [str(port), str(workdir), str(tmp_path)]
+  processes_test.finish(
+    processes_test.start_pair(lambda p: ['-c', _CHILD, str(p), *arguments])
+  )
+  _, one = embedded(workdir, tmp_path / 'one', devices=1)
+  for process in range(2):
+    with np.load(tmp_path / f'{process}.npz') as file:
+      np.testing.assert_array_equal(file['numbers'], np.arange(1797))
+      np.testing.assert_allclose(file['vectors'], one.vectors, atol=1e-5)
+
+
 @pytest.mark.parametrize('chunk', [0, 2, 6])
 def test_killed_and_continued(
   workdir, tmp_path, small_chunks, monkeypatch, chunk
@@ -193,36 +224,6 @@ def test_the_whole_image_is_what_is_seen(workdir, tmp_path):
   assert crop['input'].max() == 0
   assert (whole['input'][0, :, 0] > 250).all()
   assert (whole['input'][0, :, 4:] == 0).all()
-
-
-def brute_force(vectors, threshold):
-  """Connected components, one pair at a time."""
-  unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-  first = list(range(len(unit)))
-  for i, j in np.argwhere(np.triu(unit @ unit.T >= threshold, 1)):
-    low, high = sorted((first[i], first[j]))
-    first = [low if f == high else f for f in first]
-  return np.array(first)
-
-
-def test_groups_are_those_of_brute_force(monkeypatch):
-  monkeypatch.setattr(duplicates, '_BLOCK', 16)
-  rng = np.random.default_rng(1)
-  centers = rng.normal(size=(20, 8))
-  vectors = centers[rng.integers(0, 20, 150)] + 0.2 * rng.normal(size=(150, 8))
-  vectors = np.float32(np.concatenate([vectors, vectors[:7], centers[:1] * 9]))
-  for threshold in (0.9, 0.97, 0.999):
-    np.testing.assert_array_equal(
-      duplicates.components(vectors, threshold),
-      brute_force(vectors, threshold),
-    )
-  copies = duplicates.components(vectors, 1.0)
-  np.testing.assert_array_equal(copies[150:157], np.arange(7))
-  # One point, as of an encoder that has collapsed; and none at all.
-  assert not duplicates.components(np.ones((100, 4), np.float32), 0.98).any()
-  np.testing.assert_array_equal(
-    duplicates.components(np.zeros((40, 4), np.float32), 0.5), np.arange(40)
-  )
 
 
 def test_copies_and_links(workdir, folder, tmp_path, capsys):
@@ -344,20 +345,3 @@ def test_pyarrow_is_missing(monkeypatch, tmp_path):
   monkeypatch.setattr(tables.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(ValueError, match='takes pyarrow: pip install pyarrow'):
     tables.check(tmp_path / 'a.parquet')
-
-
-@pytest.mark.parametrize('name', ['byol', 'dino', 'swav', 'supervised'])
-def test_the_layers_of_objectives(name):
-  """The head's output has its own width; DINO's is the teacher's."""
-  job = encoder.build.build(tiny.config_of(f'{name}_small'))
-  state = encoder.build.init_state(job)
-  images = np.zeros((2, *job.run.input_shape), np.uint8)
-  if name == 'supervised':
-    with pytest.raises(
-      ValueError, match='supervised has no projector; .*: cla'
-    ):
-      encoder.frozen(job, 'projector')
-    return
-  width = job.config.objective.projector_output_size
-  encode = encoder.frozen(job, 'projector')(state)
-  assert jax.eval_shape(lambda: encode(images)).shape == (2, width)
