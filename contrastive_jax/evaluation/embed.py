@@ -223,12 +223,15 @@ def compute(
   if done:
     say(f'{done:,} images are done already')
   offset, before = 0, 0
-  for name, split in given.splits.items():
-    left = ids[name][max(0, done - before) :]
-    if len(left):
-      _split(given.job, encode, split, left, offset, store, whole_image)
-    offset += split.size
-    before += len(ids[name])
+  try:
+    for name, split in given.splits.items():
+      left = ids[name][max(0, done - before) :]
+      if len(left):
+        _split(given.job, encode, split, left, offset, store, whole_image)
+      offset += split.size
+      before += len(ids[name])
+  finally:
+    store.close()
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('embedded')
     store = Store(folder, request)  # as process 0 has written it

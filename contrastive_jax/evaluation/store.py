@@ -5,6 +5,8 @@ says how much of them counts: it is replaced as a whole after each chunk, and
 what stands behind it in the files is cut off before the next one.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -44,6 +46,7 @@ class Store:
     self._request = request
     self.done, self.rows, self.unreadable = 0, 0, []
     self._dim = 0
+    self._lock: int | None = None
     path = self._folder / _PROGRESS
     if path.exists():
       self._resume(sidefiles.read_object(path))
@@ -93,9 +96,8 @@ class Store:
       images: that are done with by this, at least n.
       unreadable: numbers of those without a vector.
     """
-    if not self.done:
-      self._folder.mkdir(parents=True, exist_ok=True)
-      self._write_progress()  # so that the folder is known to be ours
+    if self._lock is None:
+      self._take()
     self._dim = vectors.shape[1]
     arrays = (vectors, np.float32), (labels, np.int32), (numbers, np.int32)
     for name, (array, dtype) in zip(self._sizes(), arrays, strict=True):
@@ -107,6 +109,34 @@ class Store:
     self.rows += len(vectors)
     self.unreadable += unreadable
     self._write_progress()
+
+  def _take(self) -> None:
+    """Makes the folder ours, before the first chunk that is added."""
+    self._folder.mkdir(parents=True, exist_ok=True)
+    self._lock = os.open(self._folder / '.lock', os.O_RDWR | os.O_CREAT)
+    taken = False
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      taken = True
+    except OSError:
+      pass  # a file system without locks
+    path = self._folder / _PROGRESS
+    done = sidefiles.read_object(path)['done'] if path.exists() else 0
+    if taken or done != self.done:
+      self.close()
+      raise Error(
+        f'{self._folder} is being written by another process: wait until it '
+        'has ended, or name another --output'
+      )
+    self._write_progress()  # so that the folder is known to be ours
+
+  def close(self) -> None:
+    """Leaves the folder to others."""
+    if self._lock is not None:
+      with contextlib.suppress(OSError):
+        os.close(self._lock)
+      self._lock = None
 
   def _write_progress(self) -> None:
     progress = {
@@ -133,6 +163,7 @@ class Store:
 
   def remove(self) -> None:
     """Deletes the folder: what it was for is done."""
+    self.close()
     shutil.rmtree(self._folder, ignore_errors=True)
 
   def _sizes(self) -> dict[str, int]:
