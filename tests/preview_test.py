@@ -11,7 +11,7 @@ import pytest
 from contrastive_jax import preview
 from contrastive_jax.data import modalities, readers
 from contrastive_jax.data import split as split_lib
-from contrastive_jax.data.decode import tf
+from contrastive_jax.data.tensorflow_host import tf
 from contrastive_jax.reporting import sheet as sheets
 from contrastive_jax.training import build, step
 from contrastive_jax.training.state import TrainState

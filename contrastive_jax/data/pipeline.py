@@ -14,8 +14,8 @@ import numpy as np
 
 from contrastive_jax.config import Error
 from contrastive_jax.data import crops, reading
-from contrastive_jax.data.decode import tf
 from contrastive_jax.data.split import Split
+from contrastive_jax.data.tensorflow_host import tf
 
 
 class View(NamedTuple):

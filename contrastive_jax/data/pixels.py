@@ -80,7 +80,8 @@ def stored(encoded: bytes) -> tuple[np.ndarray, int, int]:
     EXIF's orientation.
   """
   if encoded.startswith(PNG):
-    from contrastive_jax.data.decode import tf  # TensorFlow takes seconds
+    # TensorFlow takes seconds.
+    from contrastive_jax.data.tensorflow_host import tf
 
     # Pillow keeps the upper 8 bits of colors.
     image = tf.io.decode_png(encoded, dtype=tf.uint16).numpy()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contrastive_jax.data import decode
-from contrastive_jax.data.decode import tf
+from contrastive_jax.data.tensorflow_host import no_autograph, tf
 
 # How many examples in a row may be unreadable before a run gives up.
 _TRIES = 1000
@@ -56,7 +56,7 @@ def given_ids(ids: np.ndarray) -> tf.data.Dataset:
   return tf.data.Dataset.from_tensor_slices((ids, np.zeros_like(ids)))
 
 
-@decode.no_autograph
+@no_autograph
 def stream_rows(reader: Any, order: Order) -> tf.data.Dataset:
   """Returns endless (id, epoch, encoded, label): this process's rows.
 
@@ -93,7 +93,7 @@ def stream_rows(reader: Any, order: Order) -> tf.data.Dataset:
   return dataset.flat_map(one_epoch)
 
 
-@decode.no_autograph
+@no_autograph
 def chosen_rows(
   dataset: tf.data.Dataset, ids: np.ndarray, size: int
 ) -> tf.data.Dataset:
@@ -139,7 +139,7 @@ def stream_of(stream: Callable, size: int, ids: np.ndarray) -> Callable:
   numbers[ids] = np.arange(len(ids))
   table = tf.constant(numbers, tf.int32)
 
-  @decode.no_autograph
+  @no_autograph
   def chosen(order, cycle):
     dataset = stream(order, cycle).filter(lambda i, *_: table[i] >= 0)
     return dataset.map(lambda i, *rest: (table[i], *rest))
@@ -167,7 +167,7 @@ def _decoded(reader: Any, encoded: tf.Tensor) -> tf.Tensor:
   )
 
 
-@decode.no_autograph
+@no_autograph
 def from_images(
   reader: Any, dataset: tf.data.Dataset, crops: Any
 ) -> tf.data.Dataset:
@@ -186,7 +186,7 @@ def from_images(
   return dataset.map(read, num_parallel_calls=cores())
 
 
-@decode.no_autograph
+@no_autograph
 def from_files(
   reader: Any, dataset: tf.data.Dataset, crops: Any, local: int, on_error: str
 ) -> tf.data.Dataset:
@@ -223,7 +223,7 @@ def from_files(
   return dataset.map(read, num_parallel_calls=cores()).batch(local)
 
 
-@decode.no_autograph
+@no_autograph
 def from_stream(
   reader: Any, dataset: tf.data.Dataset, crops: Any, local: int, on_error: str
 ) -> tf.data.Dataset:

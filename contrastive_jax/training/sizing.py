@@ -14,8 +14,8 @@ import numpy as np
 
 from contrastive_jax.config import Config, Error
 from contrastive_jax.data import readers
-from contrastive_jax.data.decode import tf
 from contrastive_jax.data.split import Split
+from contrastive_jax.data.tensorflow_host import tf
 from contrastive_jax.training.progress import duration
 
 # Fields that may be None, until this module fills them in.

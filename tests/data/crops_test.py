@@ -9,7 +9,7 @@ import scipy.stats
 import skimage.data
 
 from contrastive_jax.data import crops
-from contrastive_jax.data.decode import tf
+from contrastive_jax.data.tensorflow_host import tf
 
 _RATIO = (3 / 4, 4 / 3)
 _SHAPES = [(256, 256), (200, 600), (375, 500)]

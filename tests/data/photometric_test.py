@@ -13,7 +13,7 @@ from skimage import data as photographs
 from sklearn.datasets import load_sample_images
 
 from contrastive_jax.data import photometric
-from contrastive_jax.data.decode import tf
+from contrastive_jax.data.tensorflow_host import tf
 
 # PIL rounds to uint8 once or twice on the way.
 ONE_LEVEL = 1.01 / 255

@@ -10,7 +10,7 @@ import pytest
 
 from contrastive_jax.data import pipeline, readers, reading, sources
 from contrastive_jax.data import split as split_lib
-from contrastive_jax.data.decode import tf
+from contrastive_jax.data.tensorflow_host import tf
 from contrastive_jax.training import workfolder
 
 _VIEWS = (pipeline.View(8, (0.2, 1.0), (3 / 4, 4 / 3)),)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from contrastive_jax.config import Error
-from contrastive_jax.data.decode import tf
 from contrastive_jax.data.readers import RandomAccess
 from contrastive_jax.data.sources import _scan
 from contrastive_jax.data.split import Split
+from contrastive_jax.data.tensorflow_host import tf
 
 _CLASSES_SHOWN = 10
 

@@ -12,9 +12,9 @@ import pathlib
 from typing import Any
 
 from contrastive_jax.config import Error, MissingError
-from contrastive_jax.data.decode import tf
 from contrastive_jax.data.sources import _files, _scan, csv
 from contrastive_jax.data.split import Source, Split
+from contrastive_jax.data.tensorflow_host import tf
 
 SPEC = 'pairs:FILE'
 

@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contrastive_jax.config import Error, MissingError
-from contrastive_jax.data.decode import tf
 from contrastive_jax.data.readers import RandomAccess
 from contrastive_jax.data.sources import _files, _scan, csv
 from contrastive_jax.data.split import Source, Split
+from contrastive_jax.data.tensorflow_host import tf
 
 SPEC = 'tar:PATTERN'
 

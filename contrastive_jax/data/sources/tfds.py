@@ -22,10 +22,10 @@ import numpy as np
 
 from contrastive_jax.config import Error, MissingError
 from contrastive_jax.data import decode
-from contrastive_jax.data.decode import tf
 from contrastive_jax.data.readers import RandomAccess, Stream
 from contrastive_jax.data.sources import _parts
 from contrastive_jax.data.split import Source, Split, from_arrays
+from contrastive_jax.data.tensorflow_host import no_autograph, tf
 
 import tensorflow_datasets as tfds  # isort: skip  (after hiding accelerators)
 
@@ -126,7 +126,7 @@ def _reachable(host: str) -> bool:
   return True
 
 
-@decode.no_autograph
+@no_autograph
 def _split(
   spec: str,
   builder,
@@ -224,7 +224,7 @@ def _in_sequence(files: list[str], lengths: list[int], parse):
   """Returns `Stream.stream` over TFRecord files of so many records each."""
   starts = np.cumsum([0, *lengths])[:-1]
 
-  @decode.no_autograph
+  @no_autograph
   def stream(shards, cycle):
     def one(shard):
       records = tf.data.TFRecordDataset(tf.gather(files, shard))
