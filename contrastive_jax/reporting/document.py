@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from contrastive_jax.config import flat
-from contrastive_jax.diagnostics import embedding
 from contrastive_jax.evaluation import intervals
 from contrastive_jax.reporting import (
+  curves,
   differences,
   embeddings,
   figures,
@@ -52,13 +52,13 @@ def write(
       for i, run in enumerate(runs)
     ]
     body += [page.group('nav', links), *_comparison(runs)]
-    body += _curves(runs, found)
+    body += curves.curves(runs, found)
   for i, run in enumerate(runs):
     if len(runs) > 1:
       body.append(page.element('h1', run.name, id=f'run-{i}'))
     body += _summary(run, found[i], gaps[i])
     if len(runs) == 1:
-      body += _curves(runs, found)
+      body += curves.curves(runs, found)
     body += _evaluation(run)
     if (seen := found[i].embeddings) is not None:
       body += [*_map(seen), *_neighbors(seen)]
@@ -185,55 +185,6 @@ def _half_width(run: Run) -> float:
   return 100 * intervals.widest(accuracies, folder.latest(run, 'test_images'))
 
 
-def _curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:
-  body = []
-  if any(run.reports for run in runs):
-    body += [
-      page.element('h2', 'Loss against chance'),
-      page.figure(
-        figures.loss(runs),
-        'Loss over steps. ' + _course(runs, 'loss'),
-        'Dotted: what an encoder that knows nothing would have. A loss that '
-        'stays there has learned nothing.',
-      ),
-      page.element('h2', 'Health of the embedding'),
-      page.figure(
-        figures.health(runs),
-        'Six measures over steps. Spread: '
-        + _course(runs, 'embedding_spread')
-        + ' Effective rank: '
-        + _course(runs, 'effective_rank'),
-        'Of up to 256 embeddings a report. A spread near 0 or a rank near 1 is '
-        'a collapse: all images at one point, or on one line.',
-      ),
-      page.element('h2', 'Learning rate'),
-      page.figure(
-        figures.learning_rate(runs),
-        'Learning rate over steps. ' + _course(runs, 'learning_rate'),
-      ),
-    ]
-  seen = [f.embeddings for f in found]
-  if any(seen):
-    ranks = '; '.join(
-      f'{run.name}: effective rank {embedding.effective_rank(x.unit):.1f} of '
-      f'{x.unit.shape[1]}, from {len(x.unit):,} images of {x.split} at step '
-      f'{x.step:,}'
-      for run, x in zip(runs, seen, strict=True)
-      if x is not None
-    )
-    values = [x and embeddings.spectrum(x) for x in seen]
-    body += [
-      page.element('h2', 'Spectrum of the features'),
-      page.figure(
-        figures.spectra(runs, values),
-        f'Singular values of the features, log scale. {ranks}.',
-        'Singular values of the features of length 1, less their mean. A '
-        f'steep fall: few directions are used. {ranks}.',
-      ),
-    ]
-  return body
-
-
 def _evaluation(run: Run) -> list[str]:
   body = []
   for title, (header, rows) in (
@@ -335,16 +286,3 @@ def _plain(value: Any) -> str:
   if isinstance(value, list):
     return ', '.join(map(str, value)) or '–'
   return '–' if value is None else str(value)
-
-
-def _course(runs: Sequence[Run], key: str) -> str:
-  """Where a curve begins and ends, for those who do not see it."""
-  sentences = []
-  for run in runs:
-    steps, values = folder.series(run, key)
-    if steps:
-      sentences.append(
-        f'{run.name}: {summaries.number(values[0])} at step {steps[0]:,}, '
-        f'{summaries.number(values[-1])} at step {steps[-1]:,}.'
-      )
-  return ' '.join(sentences)

@@ -117,6 +117,24 @@ def health(runs: Sequence[Run]) -> Figure:
 
 
 @matplotlib.rc_context(_STYLE)
+def online(runs: Sequence[Run]) -> Figure:
+  """Draws kNN and linear probe while training, of all runs."""
+  figure = Figure((9, 2.6), layout='constrained')
+  both = zip(
+    figure.subplots(1, 2),
+    (('online_knn', 'kNN'), ('online_probe', 'linear probe')),
+    strict=True,
+  )
+  for axes, (key, title) in both:
+    for i, run in enumerate(runs):
+      _line(axes, run, key, i)
+    axes.set_title(f'{title}, share that is right')
+    axes.set_xlabel('step')
+  _legend(figure, runs)
+  return figure
+
+
+@matplotlib.rc_context(_STYLE)
 def learning_rate(runs: Sequence[Run]) -> Figure:
   """Draws the learning rate of all runs in the same axes."""
   figure = Figure((9, 2.4), layout='constrained')

@@ -8,6 +8,7 @@ import pytest
 from contrastive_jax import config as config_lib
 from contrastive_jax import train
 from contrastive_jax.evaluation import during
+from contrastive_jax.reporting import curves, folder
 from contrastive_jax.training import best, build
 from tests import tiny
 from tests.evaluation import run_helpers
@@ -139,3 +140,13 @@ def test_the_word_agrees_with_the_intervals(knn, probe, word):
 
 def test_of_nothing_nothing_is_said():
   assert during.verdict({}) == ('', '')
+
+
+def test_the_report_shows_it(watched, tmp_path):
+  workdir, summary = watched
+  run = folder.read(workdir)
+  page = ''.join(curves._online([run]))
+  assert during.verdict(summary['since_start'])[1] in page
+  assert '<img' in page or '<svg' in page
+  without = run._replace(reports=[{'step': 1, 'loss': 2.0}])
+  assert curves._online([without]) == []
