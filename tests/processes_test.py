@@ -149,5 +149,7 @@ def test_the_death_of_a_process_is_a_sentence_and_the_run_goes_on(tmp_path):
   pair[1].communicate()
   output, _ = pair[0].communicate(timeout=120)
   assert pair[0].returncode != 0
-  assert 'another process of the job has ended' in output
+  # By JAX's own error, or by the watch: whichever comes first.
+  ends = 'another process of the job has ended', 'process 1 has ended'
+  assert any(sentence in output for sentence in ends)
   assert 'Traceback' not in output

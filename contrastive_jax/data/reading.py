@@ -156,9 +156,19 @@ def in_memory(dataset: tf.data.Dataset) -> tuple[Callable, int]:
 
 
 def decoded_image(reader: Any, example_id: int) -> np.ndarray:
-  """Returns one image as it is, [height, width, channels]."""
-  encoded, _ = reader.read(tf.constant(example_id, tf.int32))
-  return _decoded(reader, encoded).numpy()
+  """Returns one image as it is, [height, width, channels].
+
+  Raises:
+    tf.errors.OpError: it cannot be read, or decoded.
+  """
+  try:
+    encoded, _ = reader.read(tf.constant(example_id, tf.int32))
+    return _decoded(reader, encoded).numpy()
+  except tf.errors.OpError:
+    raise
+  except Exception as error:
+    # Outside of a graph what Pillow and tifffile raise comes as it is.
+    raise tf.errors.InvalidArgumentError(None, None, str(error)) from error
 
 
 def _decoded(reader: Any, encoded: tf.Tensor) -> tf.Tensor:

@@ -256,7 +256,7 @@ def _typical_side(split: Split) -> int:
   sides = []
   for i in np.linspace(0, size - 1, min(_LOOKED_AT, size)).astype(int):
     # Training passes over what cannot be read, and says so at its end.
-    with contextlib.suppress(tf.errors.InvalidArgumentError):
+    with contextlib.suppress(tf.errors.OpError):
       sides.append(min(reader.image(int(i)).shape[:2]))
   return int(np.median(sides)) if sides else _SIDES[0]
 
