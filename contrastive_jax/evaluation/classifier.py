@@ -8,7 +8,6 @@ that it was fitted on.
 import json
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,11 +17,10 @@ import numpy as np
 
 from contrastive_jax.config import Error
 from contrastive_jax.evaluation import encoder as encoder_lib
-from contrastive_jax.evaluation import features, finetune, knn, linear
+from contrastive_jax.evaluation import features, finetune, knn, linear, run
 from contrastive_jax.training import build, identity
 from contrastive_jax.training.state import TrainState
 
-_FINETUNE = re.compile(r'finetune_(\d+(?:\.\d+)?)')
 # Training images that others are compared with, and those of them whose own
 # nearest neighbor is looked for.
 _BANK, _JUDGES = 100_000, 10_000
@@ -101,10 +99,10 @@ def share(head: str) -> float | None:
   """
   if head == 'linear':
     return None
-  match = _FINETUNE.fullmatch(head)
-  if not match or not 0 < float(match[1]) <= 100:
+  found = run.finetune_share(head)
+  if found is None or not 0 < found <= 1:
     raise Error(f'--head={head}: there are linear and finetune_PERCENT')
-  return float(match[1]) / 100
+  return found
 
 
 def of_run(

@@ -63,7 +63,9 @@ def evaluate(
   from contrastive_jax.evaluation import encoder, record
   from contrastive_jax.training import build
 
-  frozen = [p for p in protocols if _share(p) is None and p != 'supervised']
+  frozen = [
+    p for p in protocols if finetune_share(p) is None and p != 'supervised'
+  ]
   _check(protocols)
   if transfer and not frozen:
     raise Error(
@@ -193,8 +195,8 @@ def spread(evaluations: Sequence[dict[str, Any]]) -> list[str]:
   ]
 
 
-def _share(protocol: str) -> float | None:
-  """The share of the labels of a fine-tuning protocol."""
+def finetune_share(protocol: str) -> float | None:
+  """Returns the share of the labels of finetune_PERCENT; None of others."""
   match = _FINETUNE.fullmatch(protocol)
   return float(match[1]) / 100 if match else None
 
@@ -205,7 +207,7 @@ def _check(names: Sequence[str]) -> None:
   if not names:
     raise Error('no protocol is given')
   for name in names:
-    share = _share(name)
+    share = finetune_share(name)
     if share is not None and not 0 < share <= 1:
       raise Error(f'{name}: there are 0 to 100 % of the labels')
     if share is None and name not in (*protocols.names(), 'supervised'):
@@ -280,7 +282,7 @@ def _trained(job, state, protocol: str, seed: int) -> list[Result]:
   """Results of protocols that train the encoder on."""
   from contrastive_jax.evaluation import correctness, finetune
 
-  share = _share(protocol)
+  share = finetune_share(protocol)
   if share is None:
     runs = {'trained with labels': finetune.supervised(job, seed=seed)}
   else:

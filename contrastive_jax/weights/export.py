@@ -235,29 +235,17 @@ def _to_ours(job, state, arrays, images, to, folder):
     _save_safetensors(named, folder / 'encoder.safetensors')
     read = safetensors.numpy.load_file(folder / 'encoder.safetensors')
   module = encoders.make(job.config.encoder, job.run).module
-  own = traverse_util.unflatten_dict(
-    {n.removeprefix('encoder/'): a for n, a in read.items()}, sep='/'
-  )
+  own = {n.removeprefix('encoder/'): a for n, a in read.items()}
   params, model_state = job.objective.evaluated(state.params, state.model_state)
-  shapes = jax.tree.structure(params['encoder'])
-  statistics = model_state['batch_stats']['encoder']
   variables = {
-    'params': _only(own, params['encoder']),
-    'batch_stats': _only(own, statistics),
+    'params': keymap.filled(params['encoder'], own),
+    'batch_stats': keymap.filled(model_state['batch_stats']['encoder'], own),
   }
-  assert jax.tree.structure(variables['params']) == shapes
   pixels = job.modality.frozen_input(images)
   found = jax.jit(lambda v, x: module.apply(v, x, train=False))(
     variables, pixels
   )
   return np.asarray(found), '', {}
-
-
-def _only(tree: Any, like: Any) -> Any:
-  """Of a tree the entries that another one has."""
-  if not isinstance(like, dict):
-    return tree
-  return {key: _only(tree[key], value) for key, value in like.items()}
 
 
 def _to_stablehlo(job, state, images, folder) -> np.ndarray:

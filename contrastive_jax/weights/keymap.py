@@ -10,8 +10,9 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 Arrays = dict[str, np.ndarray]  # by name
@@ -122,6 +123,18 @@ def to_theirs(
     )
     for name, found in pieces.items()
   }
+
+
+def filled(like: Any, arrays: Mapping[str, Any]) -> Any:
+  """Returns a tree of arrays.
+
+  Args:
+    like: a tree of dicts.
+    arrays: by the names of its leaves, 'norm/scale'; others are left.
+  """
+  return jax.tree.map_with_path(
+    lambda path, _: arrays['/'.join(entry.key for entry in path)], like
+  )
 
 
 def _rule_of(rules: Iterable[Rule], name: str) -> tuple[Rule, str]:

@@ -4,13 +4,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.models import encoders
 from contrastive_jax.training import build
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.weights import export, files, load
+from contrastive_jax.weights import export, files, keymap, load
 
 
 def with_weights(
@@ -47,11 +46,10 @@ def with_weights(
       [],
     )
   loaded = load.load(config.encoder, config.data, module, shapes, found)
-  tree = traverse_util.unflatten_dict(loaded.arrays, sep='/')
 
   def put(node: Any, key: str = '') -> Any:
     if key == 'encoder':
-      return jax.tree.map_with_path(_taken(tree), node)
+      return jax.tree.map(_in_place, node, keymap.filled(node, loaded.arrays))
     if isinstance(node, dict):
       return {name: put(value, name) for name, value in node.items()}
     return node
@@ -62,15 +60,8 @@ def with_weights(
   )
 
 
-def _taken(tree: dict[str, Any]):
-  """Returns (path, array) -> what the tree has there, where the array lies."""
-
-  def take(path, array):
-    value = tree
-    for entry in path:
-      value = value[entry.key]
-    value = np.asarray(value, array.dtype)
-    assert value.shape == array.shape, path
-    return jax.device_put(value, array.sharding)
-
-  return take
+def _in_place(array: jax.Array, value: np.ndarray) -> jax.Array:
+  """Returns a value as an array of the same shape, type and devices."""
+  value = np.asarray(value, array.dtype)
+  assert value.shape == array.shape
+  return jax.device_put(value, array.sharding)

@@ -82,9 +82,7 @@ def features_of(module, arrays, images):
     lambda: module.init(jax.random.key(0), images, train=False)
   )
   for part, tree in shapes.items():
-    variables[part] = jax.tree.map_with_path(
-      lambda path, _: arrays['/'.join(entry.key for entry in path)], tree
-    )
+    variables[part] = keymap.filled(tree, arrays)
   call = jax.jit(lambda v, x: module.apply(v, x, train=False))
   return np.asarray(call(variables, images))
 

@@ -1,9 +1,11 @@
 """Splits of image files: what folder and csv have in common."""
 
 import collections
+import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,10 +54,45 @@ def split(
   Raises:
     Error: a class that training has not.
   """
-  labels = None
   if classes is None or names is None:
     names = None
-  else:
+  paths = tuple(str(root / r) for r in relative)
+  # As bytes: a name need not be UTF-8.
+  table = tf.constant([os.fsencode(p) for p in paths])
+  made = of_files(
+    name,
+    lambda i: tf.io.read_file(tf.gather(table, i)),
+    len(paths),
+    classes,
+    names,
+    channels,
+  )
+  return dataclasses.replace(made, paths=paths)
+
+
+def of_files(
+  name: str,
+  read: Callable[[Any], Any],
+  size: int,
+  classes: Sequence[str | None] | None,
+  names: tuple[str, ...] | None,
+  channels: int,
+) -> Split:
+  """Makes a split of encoded files, wherever they are.
+
+  Args:
+    name: of the split.
+    read: id (int32 tensor) -> the encoded file, a string tensor.
+    size: how many there are.
+    classes: one an id, None for one without.
+    names: of the classes of training; None: there are no labels.
+    channels: of the images.
+
+  Raises:
+    Error: a class that training has not.
+  """
+  labels = None
+  if names and classes is not None:
     unknown = sorted({c for c in classes if c is not None} - set(names))
     if unknown:
       count = sum(c in unknown for c in classes)
@@ -65,21 +102,15 @@ def split(
       )
     number = {None: -1} | {n: i for i, n in enumerate(names)}
     labels = np.array([number[c] for c in classes], np.int32)
-  paths = tuple(str(root / r) for r in relative)
-  # As bytes: a name need not be UTF-8.
-  table = tf.constant([os.fsencode(p) for p in paths])
-  numbers = tf.fill([len(paths)], -1) if labels is None else tf.constant(labels)
+  numbers = tf.fill([size], -1) if labels is None else tf.constant(labels)
   return Split(
     name=name,
-    size=len(paths),
+    size=size,
     channels=channels,
     num_classes=len(names) if names else None,
     class_names=names and tuple(map(_scan.shown, names)),
     labels=labels,
     reader=RandomAccess(
-      lambda i: (tf.io.read_file(tf.gather(table, i)), tf.gather(numbers, i)),
-      len(paths),
-      channels,
+      lambda i: (read(i), tf.gather(numbers, i)), size, channels
     ),
-    paths=paths,
   )

@@ -11,6 +11,7 @@ group_by_keys).
 """
 
 import collections
+import dataclasses
 import functools
 import glob
 import json
@@ -25,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contrastive_jax.config import Error, MissingError
-from contrastive_jax.data.readers import RandomAccess
 from contrastive_jax.data.sources import _files, _scan, csv
 from contrastive_jax.data.split import Source, Split
 from contrastive_jax.data.tensorflow_host import tf
@@ -198,16 +198,6 @@ def _split(
   names: tuple[str, ...] | None,
   channels: int,
 ) -> Split:
-  numbers = {None: -1} | {n: i for i, n in enumerate(names or ())}
-  labels = None
-  if names:
-    unknown = {s.label for _, s in some} - numbers.keys()
-    if unknown:
-      raise Error(
-        f'{name} has the class {csv.listed(map(str, unknown))}, which training '
-        'has not'
-      )
-    labels = np.array([numbers[s.label] for _, s in some], np.int32)
   shards = [shard for shard, _ in some]
   places = np.array([(s.offset, s.size) for _, s in some], np.int64)
 
@@ -220,23 +210,15 @@ def _split(
     data = os.pread(opened(shards[int(i)]), int(size), int(offset))
     return data  # shorter than its size, if the shard was cut: no image
 
-  known = tf.fill([len(some)], -1) if labels is None else tf.constant(labels)
-  return Split(
-    name=name,
-    size=len(some),
-    channels=channels,
-    num_classes=len(names) if names else None,
-    class_names=names and tuple(map(_scan.shown, names)),
-    labels=labels,
-    keys=tuple(f'{os.path.basename(shard)}/{s.key}' for shard, s in some),
-    reader=RandomAccess(
-      lambda i: (
-        tf.ensure_shape(
-          tf.numpy_function(read_one, [i], tf.string, stateful=False), []
-        ),
-        tf.gather(known, i),
-      ),
-      len(some),
-      channels,
+  made = _files.of_files(
+    name,
+    lambda i: tf.ensure_shape(
+      tf.numpy_function(read_one, [i], tf.string, stateful=False), []
     ),
+    len(some),
+    [s.label for _, s in some],
+    names,
+    channels,
   )
+  keys = tuple(f'{os.path.basename(shard)}/{s.key}' for shard, s in some)
+  return dataclasses.replace(made, keys=keys)
