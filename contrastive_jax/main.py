@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from contrastive_jax.commands import command_line, rendezvous, watch
 from contrastive_jax.config import Error
+from contrastive_jax.training.termination import Termination
 
 _DEFAULT_CONFIG = 'simclr_small'
 # No default here: overrides would be tried on it before the user's own file.
@@ -65,18 +66,21 @@ def main(argv: Sequence[str]) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
     command_line.shorten_tracebacks()
-  with command_line.errors_in_a_sentence():
-    if not _WORKDIR.value.strip():
-      raise Error('--workdir is empty: give it a folder')
-    set_up_devices(_CONFIG.value.batch_size)
-  # Only now: the import reads data, and makes TensorFlow leave devices alone.
-  from contrastive_jax import train
+  # From here on a signal is answered, though all that follows takes a while.
+  with Termination() as termination:
+    with command_line.errors_in_a_sentence():
+      if not _WORKDIR.value.strip():
+        raise Error('--workdir is empty: give it a folder')
+      set_up_devices(_CONFIG.value.batch_size)
+      termination.catch()
+    # Only now: the import reads data, and makes TensorFlow leave devices alone.
+    from contrastive_jax import train
 
-  with command_line.errors_in_a_sentence():
-    coordinator = _COORDINATOR.value if _PROCESSES.value else None
-    host = rendezvous.address(coordinator)[0] if coordinator else None
-    with watch.watched(host):
-      train.pretrain(_CONFIG.value, _WORKDIR.value)
+    with command_line.errors_in_a_sentence():
+      coordinator = _COORDINATOR.value if _PROCESSES.value else None
+      host = rendezvous.address(coordinator)[0] if coordinator else None
+      with watch.watched(host):
+        train.pretrain(_CONFIG.value, _WORKDIR.value, termination=termination)
 
 
 def set_up_devices(batch_size: int | None) -> None:

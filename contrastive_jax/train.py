@@ -36,6 +36,7 @@ def pretrain(
   workdir: str | pathlib.Path,
   source: Source | None = None,
   on_report: Callable[[dict[str, Any]], None] | None = None,
+  termination: Termination | None = None,
 ) -> dict[str, Any]:
   """Trains an encoder without labels, then measures what it learned.
 
@@ -49,6 +50,7 @@ def pretrain(
     source: of the data, such as `from_arrays` makes; None: what config.data
       says.
     on_report: called with every report, a dict as in metrics.jsonl.
+    termination: that catches signals already; None: they are caught in here.
 
   Returns:
     What stands in summary.json; without the evaluation when a signal ended the
@@ -61,7 +63,10 @@ def pretrain(
     health.Collapsed: the embedding collapsed, and config.on_collapse is 'stop'.
   """
   workdir = workfolder.local_path(workdir)
-  with Termination() as termination, Lock(workdir) as lock:
+  if termination is None:
+    with Termination() as termination:
+      return pretrain(config, workdir, source, on_report, termination)
+  with Lock(workdir) as lock:
     with processes.together():
       if workdir.exists():  # before anything in it is read
         lock.take()
