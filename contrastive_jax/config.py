@@ -48,6 +48,9 @@ def base() -> Config:
   # Or 'stop': so ends a run whose features are worse than before its first step
   # (evaluation.every_epochs; 95 %, on the same images).
   c.on_worse = 'warn'
+  # So long without a finished step, a run ends itself, with exit code 75, for a
+  # scheduler to start it again (training/watchdog.py); 0: it waits for ever.
+  c.watchdog_minutes = 30.0
   c.mapping = 'shard_map'  # or 'pmap': the same step, mapped the older way
 
   c.objective = ml_collections.ConfigDict()

@@ -9,12 +9,14 @@ import sys
 
 import pytest
 
+from contrastive_jax.training import watchdog
 from tests import processes_test, train_test
 
 # Watches until its standard input ends.
 CHILD = """
 import socket, sys, threading
 from contrastive_jax.commands import rendezvous, watch
+from contrastive_jax.training import watchdog
 leads, port = sys.argv[1] == '0', int(sys.argv[2])
 watch._BEAT, watch._GRACE = 0.2, 0.5
 server = rendezvous.listen(port) if leads else None
@@ -26,7 +28,10 @@ if not leads:
 watched = watch._Watch(server, connection, 'token', silence=2.0)
 thread = threading.Thread(target=watched.run)
 thread.start()
-sys.stdin.readline()
+watchdog.listeners.append(watched.stuck)
+watchdog.Watchdog(0, int(sys.argv[1])).finished(6 + int(sys.argv[1]))
+if sys.stdin.readline() == 'stuck\\n':
+  watchdog.end_all('no step has finished')
 watched.end()
 thread.join()
 print('left', flush=True)
@@ -94,3 +99,16 @@ def test_who_takes_leave_is_not_missed(three):
     child.stdin.write('leave\n')
     child.stdin.flush()
     assert child.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize('stuck', [0, 2])
+def test_all_say_where_they_stand_when_one_is_stuck(three, stuck):
+  with pytest.raises(subprocess.TimeoutExpired):
+    three[2].wait(1.0)
+  three[stuck].stdin.write('stuck\n')
+  three[stuck].stdin.flush()
+  for number, child in enumerate(three):
+    assert child.wait(timeout=20) == watchdog.EXIT_CODE
+    errors = child.stderr.read()
+    assert f'Process {number} stands after step {6 + number}' in errors
+    assert 'Current thread' in errors or 'Thread 0x' in errors

@@ -5,7 +5,8 @@ which nothing in Python can interrupt; JAX aborts them after a while, and prints
 a page of C++. Here each keeps a connection to process 0 and sends a sign of
 life over it. Who is silent for too long, or whose connection ends without a
 farewell, is lost: process 0 tells all others, each prints a sentence and ends
-with 1.
+with 1. Where a process finishes no step, its watchdog ends all of them by the
+same way, so that each writes its stacks.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator
 
 from contrastive_jax.commands import rendezvous
+from contrastive_jax.training import watchdog
 
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 25.0  # seconds after which a process counts as lost
@@ -67,11 +69,13 @@ def watched(host: str | None, silence: float = _SILENCE) -> Iterator[None]:
         flush=True,
       )
   watch = _Watch(server, connection, token, silence)
+  watchdog.listeners.append(watch.stuck)
   thread = threading.Thread(target=watch.run, name='watch', daemon=True)
   thread.start()
   try:
     yield
   finally:
+    watchdog.listeners.remove(watch.stuck)
     watch.end()
     thread.join(_CONNECT)
 
@@ -123,6 +127,10 @@ class _Watch:
     self._ended.set()
     self._wake.send(b'.')
 
+  def stuck(self) -> None:
+    """Tells the others that this process's watchdog ends the job."""
+    self._say('!')
+
   def run(self) -> None:
     """Until the job ends, or a process is lost."""
     beat = last = time.monotonic()
@@ -169,6 +177,9 @@ class _Watch:
     self._heard[connection] = time.monotonic()
     if b'lost ' in data:
       self._end(data.decode().partition('lost ')[2].strip())
+    if b'!' in data:
+      self.stuck()  # from process 0 it goes on to the others
+      watchdog.end(f'process {self._peers[connection]} finishes no step')
     if b'bye' in data or not data:
       process = self._peers.pop(connection)
       self._heard.pop(connection)

@@ -18,7 +18,7 @@ from contrastive_jax.training import sidefiles
 
 # Config fields that may change when a sweep is continued: they change neither
 # what is learned nor how it is measured.
-_FREE_FIELDS = ('checkpoint', 'log', 'seed')
+_FREE_FIELDS = ('checkpoint', 'log', 'seed', 'watchdog_minutes')
 
 # What is a number in a summary.json, if it is there.
 NUMBERS = (

@@ -16,7 +16,14 @@ from contrastive_jax.data.split import Split
 
 # What may change when a run is continued: it changes nothing that is learned
 # (what happens at a collapse is no part of it).
-_FREE = ('checkpoint', 'log', 'evaluation', 'on_collapse', 'on_worse')
+_FREE = (
+  'checkpoint',
+  'log',
+  'evaluation',
+  'on_collapse',
+  'on_worse',
+  'watchdog_minutes',
+)
 # What changes rounding alone, which is said.
 _ROUNDING = {'mapping': 'mapping', 'run.devices': 'devices'}
 # How long it lasts: a run may be extended, which is said.

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from contrastive_jax.config import DivergedError
 from contrastive_jax.diagnostics import embedding, health
-from contrastive_jax.training import build, progress, records, step
+from contrastive_jax.training import build, progress, records, step, watchdog
 from contrastive_jax.training.best import Best
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.state import TrainState
@@ -90,7 +90,9 @@ def train(
     best = Best(by, workdir, lambda: report.last)
     actions.append(best)
   metrics = None
+  dog = watchdog.Watchdog(job.config.watchdog_minutes, jax.process_index())
   try:
+    dog.start()
     for done in range(start_step + 1, job.run.total_steps + 1):
       with meter.waiting(metrics):
         batch = next(batches)
@@ -98,14 +100,18 @@ def train(
       (state, metrics), embeddings = train_step(state, batch)
       # At most one step is under way while the next batch is awaited.
       jax.block_until_ready(before)
+      if before is not None:
+        dog.finished(done - 1)
       termination.begin()
       stop = termination.requested(done)
       ending = stop or done == job.run.total_steps
-      for action in actions:
-        action(Moment(done, state, metrics, embeddings, ending))
+      with dog.patient():
+        for action in actions:
+          action(Moment(done, state, metrics, embeddings, ending))
       if stop:
         break
   finally:
+    dog.end()
     meter.close()
     report.close()
     if best is not None:

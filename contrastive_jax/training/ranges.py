@@ -59,6 +59,7 @@ RANGES = {
   'minutes': _of(above=0),
   'on_collapse': _of(among=('warn', 'stop')),
   'on_worse': _of(among=('warn', 'stop')),
+  'watchdog_minutes': _NOT_NEGATIVE,
   'mapping': _of(among=('shard_map', 'pmap')),
   'objective.name': _ANY,
   # Names are looked up by the encoder's family, which may be the user's own.
