@@ -38,10 +38,12 @@ from contrastive_jax.sweeping.plan import (
 from contrastive_jax.sweeping.progress import (
   list_plan,
   pin,
+  read_exit_code,
   read_failure,
   read_summary,
   write_whole,
 )
+from contrastive_jax.training import watchdog
 
 
 def run_points(
@@ -213,12 +215,25 @@ def job_array(
 #SBATCH --output={workdir.absolute()}/slurm-%a.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
-# Before the time limit ends it, the run writes a checkpoint.
-#SBATCH --signal=B:TERM@120
+# 120 s before the time limit, to this script: the run is to write a checkpoint.
+#SBATCH --signal=B:USR1@120
 # What the cluster wants to know more, partition, GPUs, time: as lines here, or
 # as SBATCH_PARTITION, SBATCH_GPUS, SBATCH_TIMELIMIT where sbatch is called.
 cd {shlex.quote(str(pathlib.Path.cwd()))}
-exec {shlex.join(command)} --only="$SLURM_ARRAY_TASK_ID"
+{shlex.join(command)} --only="$SLURM_ARRAY_TASK_ID" &
+run=$! again=
+trap 'again=1; kill -TERM "$run"' USR1
+trap : TERM # of scancel: the run has it, too, and is waited for
+wait "$run"
+while kill -0 "$run" 2>/dev/null; do wait "$run"; done # a signal ends a wait
+wait "$run"
+code=$?
+((code == {watchdog.EXIT_CODE})) && again=1 # its watchdog has ended the run
+if [[ $again ]] && ((SLURM_RESTART_COUNT < 100)); then
+  # By this name: SLURM_JOB_ID of one of the tasks is that of the whole array.
+  scontrol requeue "$SLURM_ARRAY_JOB_ID"_"$SLURM_ARRAY_TASK_ID"
+fi
+exit "$code"
 """
 
 
@@ -290,10 +305,13 @@ def _main(f: flags.FlagValues) -> None:
   )
   print(f'table and plots: {workdir}/results.md')
   if failures:
-    sys.exit(
+    print(
       f'error: {failures} of {len(chosen)} points failed: see '
-      f'{workdir}/results.csv; the same command tries them again'
+      f'{workdir}/results.csv; the same command tries them again',
+      file=sys.stderr,
     )
+    codes = {read_exit_code(point) for point in chosen} - {None}
+    sys.exit(watchdog.EXIT_CODE if codes == {watchdog.EXIT_CODE} else 1)
 
 
 if __name__ == '__main__':

@@ -427,3 +427,42 @@ def test_a_task_of_the_job_array_runs_its_point(tmp_path):
   assert output.stdout.startswith(
     'point 1 of 2: objective.temperature=0.3, seed 0: linear '
   )
+
+
+@pytest.mark.parametrize(
+  ('run', 'sign', 'code', 'requeued'),
+  [
+    ('sys.exit(75)', None, 75, True),  # of the watchdog
+    ('sys.exit(1)', None, 1, False),
+    ('time.sleep(60)', signal.SIGUSR1, 3, True),  # the time limit is near
+    ('time.sleep(5)', signal.SIGTERM, 0, False),  # as scancel to the script
+  ],
+)
+def test_a_task_of_the_job_array_is_requeued(
+  run, sign, code, requeued, tmp_path
+):
+  fake = tmp_path / 'scontrol'
+  fake.write_text('#!/bin/sh\necho "$@"\n')
+  fake.chmod(0o755)
+  begin = (
+    'import signal, sys, time; signal.signal(15, lambda *_: sys.exit(3)); '
+    "print('runs', flush=True); "
+  )
+  points = make_plan(TEMPERATURES, tmp_path)[1:2]
+  command = [sys.executable, '-c', begin + run]
+  script = tmp_path / 'submit.sh'
+  script.write_text(sweep.job_array(points, tmp_path, command))
+  task = {'SLURM_ARRAY_JOB_ID': '8', 'SLURM_ARRAY_TASK_ID': '1'}
+  process = subprocess.Popen(
+    ['bash', script],
+    env=os.environ | task | {'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout is not None
+  assert process.stdout.readline() == 'runs\n'
+  if sign is not None:
+    process.send_signal(sign)
+  output, _ = process.communicate(timeout=50)
+  assert process.returncode == code
+  assert output == ('requeue 8_1\n' if requeued else '')

@@ -118,6 +118,12 @@ def read_failure(point: Point) -> str:
   return f'exit code {failure.get("exit_code")}: {failure.get("last_line")}'
 
 
+def read_exit_code(point: Point) -> int | None:
+  """Returns what the last attempt ended with; None if it did not fail."""
+  path = point.folder / 'failed.json'
+  return sidefiles.read_object(path).get('exit_code') if path.exists() else None
+
+
 def write_whole(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file that is never seen half-written, whoever else writes it."""
   if isinstance(content, str):
