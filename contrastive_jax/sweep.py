@@ -216,6 +216,7 @@ def job_array(
 #SBATCH --open-mode=append
 #SBATCH --requeue
 # 120 s before the time limit, to this script: the run is to write a checkpoint.
+# Not by SIGTERM: that is scancel's, which ends this script, and tells the run.
 #SBATCH --signal=B:USR1@120
 # What the cluster wants to know more, partition, GPUs, time: as lines here, or
 # as SBATCH_PARTITION, SBATCH_GPUS, SBATCH_TIMELIMIT where sbatch is called.
@@ -223,7 +224,6 @@ cd {shlex.quote(str(pathlib.Path.cwd()))}
 {shlex.join(command)} --only="$SLURM_ARRAY_TASK_ID" &
 run=$! again=
 trap 'again=1; kill -TERM "$run"' USR1
-trap : TERM # of scancel: the run has it, too, and is waited for
 wait "$run"
 while kill -0 "$run" 2>/dev/null; do wait "$run"; done # a signal ends a wait
 wait "$run"

@@ -435,7 +435,7 @@ def test_a_task_of_the_job_array_runs_its_point(tmp_path):
     ('sys.exit(75)', None, 75, True),  # of the watchdog
     ('sys.exit(1)', None, 1, False),
     ('time.sleep(60)', signal.SIGUSR1, 3, True),  # the time limit is near
-    ('time.sleep(5)', signal.SIGTERM, 0, False),  # as scancel to the script
+    ('time.sleep(1)', signal.SIGTERM, -15, False),  # as scancel to the script
   ],
 )
 def test_a_task_of_the_job_array_is_requeued(
