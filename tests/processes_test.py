@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -118,6 +119,20 @@ def test_sigterm_to_one_process_stops_both_at_one_step(tmp_path):
   (step,) = (int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*'))
   for output in outputs:
     assert f'stopped by SIGTERM at step {step:,}' in output
+
+
+def test_sigterm_to_both_is_answered_before_the_first_step(tmp_path):
+  """JAX has the signal since they were joined, and nobody asks it yet."""
+  pair = start_pair(job(free_port(), tmp_path, '--config.seed=7'))
+  for line in pair[0].stdout:
+    if 'compiling the first step' in line:
+      break
+  began = time.monotonic()
+  for process in pair:
+    process.send_signal(signal.SIGTERM)
+  for output in finish(pair):
+    assert 'stopped by SIGTERM; all there is to save is saved' in output
+  assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
