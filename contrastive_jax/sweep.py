@@ -36,6 +36,7 @@ from contrastive_jax.sweeping.plan import (
   make_plan,
 )
 from contrastive_jax.sweeping.progress import (
+  AGAIN,
   list_plan,
   pin,
   read_exit_code,
@@ -43,7 +44,6 @@ from contrastive_jax.sweeping.progress import (
   read_summary,
   write_whole,
 )
-from contrastive_jax.training import watchdog
 
 
 def run_points(
@@ -228,7 +228,7 @@ wait "$run"
 while kill -0 "$run" 2>/dev/null; do wait "$run"; done # a signal ends a wait
 wait "$run"
 code=$?
-((code == {watchdog.EXIT_CODE})) && again=1 # its watchdog has ended the run
+((code == {AGAIN})) && again=1 # its watchdog has ended the run
 if [[ $again ]] && ((SLURM_RESTART_COUNT < 100)); then
   # By this name: SLURM_JOB_ID of one of the tasks is that of the whole array.
   scontrol requeue "$SLURM_ARRAY_JOB_ID"_"$SLURM_ARRAY_TASK_ID"
@@ -311,7 +311,7 @@ def _main(f: flags.FlagValues) -> None:
       file=sys.stderr,
     )
     codes = {read_exit_code(point) for point in chosen} - {None}
-    sys.exit(watchdog.EXIT_CODE if codes == {watchdog.EXIT_CODE} else 1)
+    sys.exit(AGAIN if codes == {AGAIN} else 1)
 
 
 if __name__ == '__main__':

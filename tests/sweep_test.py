@@ -466,3 +466,24 @@ def test_a_task_of_the_job_array_is_requeued(
   output, _ = process.communicate(timeout=50)
   assert process.returncode == code
   assert output == ('requeue 8_1\n' if requeued else '')
+
+
+def test_what_the_watchdogs_end_is_to_be_tried_again(tmp_path):
+  """By the sweep's exit code, which is that of its points."""
+  config, points = tmp_path / 'hung.py', tmp_path / 'sweep.py'
+  config.write_text(
+    'import os, sys\n'
+    'from tests.tiny import get_config\n'
+    "if sys.orig_argv[2] == 'contrastive_jax.main':\n"
+    '  os._exit(75)\n'
+  )
+  points.write_text(
+    'from contrastive_jax.sweeping import axis\n'
+    'def get_sweep(config):\n'
+    "  return axis('objective.temperature', (0.1, 0.3))\n"
+  )
+  found = command(
+    f'--config={config}', f'--sweep={points}', f'--workdir={tmp_path}/w'
+  )
+  assert found.returncode == 75, found.stderr
+  assert 'error: 2 of 2 points failed' in found.stderr

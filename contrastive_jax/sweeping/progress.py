@@ -14,11 +14,14 @@ from contrastive_jax.data import sources
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.sweeping import Overrides
 from contrastive_jax.sweeping.plan import Point, setting_text
-from contrastive_jax.training import sidefiles
+from contrastive_jax.training import sidefiles, watchdog
 
 # Config fields that may change when a sweep is continued: they change neither
 # what is learned nor how it is measured.
 _FREE_FIELDS = ('checkpoint', 'log', 'seed', 'watchdog_minutes')
+
+# What a point and its sweep exit with where a scheduler is to try again.
+AGAIN = watchdog.EXIT_CODE
 
 # What is a number in a summary.json, if it is there.
 NUMBERS = (
