@@ -3,6 +3,7 @@
 Flags only; the work is in train.py.
 """
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -59,28 +60,32 @@ _JOIN_SECONDS = flags.DEFINE_float(
 _HEARTBEAT = 100
 
 
-def main(argv: Sequence[str]) -> None:
-  """Checks the flags, sets up the devices, and trains."""
+def main(argv: Sequence[str], termination: Termination) -> None:
+  """Checks the flags, sets up the devices, and trains.
+
+  Args:
+    argv: what is left of the command line.
+    termination: that catches signals since the start: the imports, too, take a
+      while.
+  """
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
     command_line.shorten_tracebacks()
-  # From here on a signal is answered, though all that follows takes a while.
-  with Termination() as termination:
-    with command_line.errors_in_a_sentence():
-      if not _WORKDIR.value.strip():
-        raise Error('--workdir is empty: give it a folder')
-      set_up_devices(_CONFIG.value.batch_size)
-      termination.catch()
-    # Only now: the import reads data, and makes TensorFlow leave devices alone.
-    from contrastive_jax import train
+  with command_line.errors_in_a_sentence():
+    if not _WORKDIR.value.strip():
+      raise Error('--workdir is empty: give it a folder')
+    set_up_devices(_CONFIG.value.batch_size)
+    termination.catch()
+  # Only now: the import reads data, and makes TensorFlow leave devices alone.
+  from contrastive_jax import train
 
-    with command_line.errors_in_a_sentence():
-      coordinator = _COORDINATOR.value if _PROCESSES.value else None
-      host = rendezvous.address(coordinator)[0] if coordinator else None
-      with watch.watched(host):
-        train.pretrain(_CONFIG.value, _WORKDIR.value, termination=termination)
+  with command_line.errors_in_a_sentence():
+    coordinator = _COORDINATOR.value if _PROCESSES.value else None
+    host = rendezvous.address(coordinator)[0] if coordinator else None
+    with watch.watched(host):
+      train.pretrain(_CONFIG.value, _WORKDIR.value, termination=termination)
 
 
 def set_up_devices(batch_size: int | None) -> None:
@@ -133,4 +138,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  with Termination() as caught:
+    app.run(
+      functools.partial(main, termination=caught), flags_parser=parse_flags
+    )

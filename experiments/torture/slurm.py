@@ -178,11 +178,11 @@ def _preemption(c: Runs) -> tuple[bool, str]:
 def _limit(c: Runs) -> tuple[bool, str]:
   """A signal ahead of the time limit: --time=3 --signal=TERM@60."""
   job = c.train('limit', _ENDLESS, options=('--time=3', '--signal=TERM@60'))
-  c.until('requeued', lambda: c.field(job, 'Restarts') == '1')
+  c.until('continued', lambda: 'continuing from' in c.log('limit'))
   saved = c.saved('limit')
   c.call('scancel', job)
-  ok = saved and 'CANCELLED' not in c.log('limit')
-  return ok, f'checkpoint: {saved}, requeued by the script'
+  c.ended(job)
+  return saved, f'checkpoint: {saved}, requeued and continued'
 
 
 def _no_warning(c: Runs) -> tuple[bool, str]:
@@ -195,7 +195,7 @@ def _no_warning(c: Runs) -> tuple[bool, str]:
 
 def _start(c: Runs) -> tuple[bool, str]:
   """SIGTERM at four moments between the start of Python and the first step."""
-  rng, seconds, fine = random.Random(_SEED.value), [], True
+  rng, seconds, said, fine = random.Random(_SEED.value), [], [], True
   for number in range(4):
     name = f'start_{number}'
     # So many seconds; the last while the first step is compiled.
@@ -215,9 +215,11 @@ def _start(c: Runs) -> tuple[bool, str]:
     )
     c.call('scancel', job)
     c.ended(job)
-    fine = fine and c.log(name).count('all there is to save is saved') == 2
-  times = ', '.join(f'{x:.1f}' for x in seconds)
-  return fine and max(seconds) < 15, f'requeued after {times} s'
+    answers = c.log(name).count('all there is to save is saved')
+    # Python itself was perhaps not there yet.
+    fine = fine and (answers == 2 or not number and 'Terminated' in c.log(name))
+    said.append(f'{seconds[-1]:.0f} s by {answers}')
+  return fine and max(seconds) < 15, f'answered within {", ".join(said)}'
 
 
 def _watchdog(c: Runs) -> tuple[bool, str]:
