@@ -27,6 +27,7 @@ _TOGETHER = 3.0
 
 # Who else is told when it fires: the other processes, see `commands/watch.py`.
 listeners: list[Callable[[], None]] = []
+_ending = threading.Lock()
 _process = 0
 _step: int | None = None
 
@@ -105,6 +106,9 @@ def end(sentence: str) -> None:
   Args:
     sentence: why, without a period.
   """
+  # For ever: a second thread waits for the end that the first makes, as all of a
+  # job's watchdogs fire together, and tell each other.
+  _ending.acquire()
   where = 'before its first step' if _step is None else f'after step {_step:,}'
   # In one piece: other processes may write to the same file.
   sys.stderr.write(

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+_OVER = ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL')
 _SECONDS = 600.0  # that anything may take
 # A requeued job waits until its credentials expire: 2 minutes, if not told.
 _CONF = """\
@@ -177,9 +178,18 @@ class Cluster:
 
   def ended(self, job: str) -> str:
     """Waits for the end of a job, requeued or not; returns its state."""
-    over = ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL')
-    self.until(f'job {job} ends', lambda: self.field(job, 'JobState') in over)
+    self.until(f'job {job} ends', lambda: self.field(job, 'JobState') in _OVER)
     return f'{self.field(job, "JobState")} {self.field(job, "ExitCode")}'
+
+  def requeued(self, job: str) -> float:
+    """Waits until a job is back in the queue; returns the seconds."""
+
+    def there() -> bool:
+      if (state := self.field(job, 'JobState')) in _OVER:
+        raise RuntimeError(f'job {job} is {state}, and not requeued')
+      return self.field(job, 'Restarts') == '1'
+
+    return self.until(f'job {job} is requeued', there)
 
 
 def _output(command: list[str], environment: dict[str, str]) -> str:
