@@ -106,8 +106,8 @@ def end(sentence: str) -> None:
   Args:
     sentence: why, without a period.
   """
-  # For ever: a second thread waits for the end that the first makes, as all of a
-  # job's watchdogs fire together, and tell each other.
+  # For ever: a second thread waits for the end that the first makes, as all
+  # watchdogs of a job fire together, and tell each other.
   _ending.acquire()
   where = 'before its first step' if _step is None else f'after step {_step:,}'
   # In one piece: other processes may write to the same file.
