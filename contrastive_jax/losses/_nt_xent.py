@@ -1,19 +1,15 @@
 """NT-Xent, the contrastive loss of SimCLR, over every replica's negatives."""
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from contrastive_jax.losses import checks
-from contrastive_jax.losses.gather import all_rows, first_row
+from contrastive_jax.losses.negatives import over_negatives
 from contrastive_jax.losses.normalize import l2_normalize
 
-# Rows of the similarity matrix that exist at a time. 512 rows against 16,384
-# columns are 32 MiB; a whole matrix of 8,192 pairs would be 1 GiB.
-_BLOCK_ROWS = 512
+# Rounding differs between two ways to take one product: cosines as near as
+# this are a tie, and a collapsed batch has no accuracy by luck.
+_TIE = 1e-6
 
 
 def nt_xent(
@@ -102,9 +98,10 @@ def pair_terms(
   z_a: jax.Array,
   z_b: jax.Array,
   *,
-  temperature: float,
+  temperature: float | jax.Array,
   axis_name: str | None = None,
   positive_in_sum: bool = True,
+  same_view: bool = True,
 ) -> dict[str, jax.Array]:
   """Returns what losses over pairs are made of, for each of 2b anchors.
 
@@ -114,6 +111,8 @@ def pair_terms(
     temperature: T.
     axis_name: see `nt_xent`.
     positive_in_sum: whether the sum over others has the positive.
+    same_view: whether the others are those of both views, or of the view only
+      that the anchor is not of.
 
   Returns:
     float32 [2b] each, the anchors of z_a first: log_normalizer (log of the sum
@@ -121,85 +120,32 @@ def pair_terms(
     similarity / T); and, without gradient, the statistics of
     `nt_xent_and_statistics`.
   """
-  u_a, u_b = l2_normalize(z_a), l2_normalize(z_b)
-  columns = jnp.concatenate([all_rows(u, axis_name) for u in (u_a, u_b)])
-  total = columns.shape[0] // 2
-  own = first_row(len(u_a), axis_name) + jnp.arange(len(u_a))
-  self_index = jnp.concatenate([own, total + own])
-  positive_index = jnp.concatenate([total + own, own])
-  return map_anchors(
-    functools.partial(_anchor_rows, columns, temperature, positive_in_sum),
-    (jnp.concatenate([u_a, u_b]), self_index, positive_index),
+  u_a, u_b = (l2_normalize(z) / jnp.sqrt(temperature) for z in (z_a, z_b))
+  negatives = over_negatives(u_a, u_b, same_view=same_view, axis_name=axis_name)
+  negatives = type(negatives)(*(x.reshape(-1) for x in negatives))
+  positive = jnp.tile(jnp.sum(u_a * u_b, axis=-1), 2)
+  normalizer = jnp.logaddexp(negatives.log_sum, positive)
+  log_normalizer = normalizer if positive_in_sum else negatives.log_sum
+
+  positive_, normalizer, log_sum = jax.lax.stop_gradient(
+    (positive, normalizer, negatives.log_sum)
   )
-
-
-def map_anchors(
-  row_fn: Callable[[Any], dict[str, jax.Array]], anchors: Any
-) -> dict[str, jax.Array]:
-  """Returns row_fn(anchors), computed for at most 512 anchors at a time.
-
-  Args:
-    row_fn: a function of the anchors, each treated on its own.
-    anchors: a tree of arrays [n, ...].
-
-  Returns:
-    What row_fn returns: arrays [n].
-  """
-  rows = jax.tree.leaves(anchors)[0].shape[0]
-  if rows <= _BLOCK_ROWS:
-    return row_fn(anchors)
-  # The backward pass makes each block's similarities again: memory is one
-  # block, whatever the batch, for one more matrix product.
-  per_row = jax.lax.map(
-    jax.checkpoint(row_fn), jax.tree.map(_in_blocks, anchors)
+  # The softmax is over all others in any case.
+  expected_logit = (
+    jnp.exp(positive_ - normalizer) * positive_
+    + jnp.exp(log_sum - normalizer) * negatives.expected
   )
-  return {k: v.reshape(-1)[:rows] for k, v in per_row.items()}
+  similarity, hardest = positive_ * temperature, negatives.hardest * temperature
+  return {
+    'log_normalizer': log_normalizer,
+    'positive_logit': positive,
+    'contrastive_accuracy': (similarity > hardest + _TIE).astype(jnp.float32),
+    'entropy': normalizer - expected_logit,
+    'positive_similarity': similarity,
+    'hardest_negative_similarity': hardest,
+  }
 
 
 def means(statistics: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """Returns the mean of each, without gradient."""
   return {k: jnp.mean(jax.lax.stop_gradient(v)) for k, v in statistics.items()}
-
-
-def _in_blocks(x: jax.Array) -> jax.Array:
-  """[n, ...] to [blocks, _BLOCK_ROWS, ...], the last one filled up."""
-  padding = -x.shape[0] % _BLOCK_ROWS
-  x = jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1))
-  return x.reshape(-1, _BLOCK_ROWS, *x.shape[1:])
-
-
-def _anchor_rows(columns, temperature, positive_in_sum, anchors):
-  """`pair_terms` of some rows of the similarity matrix."""
-  rows, self_index, positive_index = anchors
-  # TPUs multiply float32 matrices in bfloat16 unless told otherwise, too
-  # coarse for logits that a small temperature multiplies.
-  similarity = jnp.matmul(rows, columns.T, precision=jax.lax.Precision.HIGHEST)
-  index = jnp.arange(columns.shape[0])
-  is_self = index == self_index[:, None]
-  is_positive = index == positive_index[:, None]
-  logits = jnp.where(is_self, -jnp.inf, similarity / temperature)
-  left_out = is_positive & (not positive_in_sum)
-  log_normalizer = jax.nn.logsumexp(
-    jnp.where(left_out, -jnp.inf, logits), axis=-1
-  )
-  positive = jnp.sum(jnp.where(is_positive, logits, 0.0), axis=-1)
-
-  logits, normalizer, positive_ = jax.lax.stop_gradient(
-    (logits, log_normalizer, positive)
-  )
-  hardest = jnp.max(jnp.where(is_positive, -jnp.inf, logits), axis=-1)
-  if not positive_in_sum:  # the softmax is over all others in any case
-    normalizer = jnp.logaddexp(normalizer, positive_)
-  # Where the softmax is 0 its logit is -inf or of no account.
-  probability = jnp.exp(logits - normalizer[:, None])
-  expected_logit = jnp.sum(
-    jnp.where(is_self, 0.0, probability * logits), axis=-1
-  )
-  return {
-    'log_normalizer': log_normalizer,
-    'positive_logit': positive,
-    'contrastive_accuracy': (positive_ > hardest).astype(jnp.float32),
-    'entropy': normalizer - expected_logit,
-    'positive_similarity': positive_ * temperature,
-    'hardest_negative_similarity': hardest * temperature,
-  }

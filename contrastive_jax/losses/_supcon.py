@@ -1,15 +1,20 @@
 """SupCon, the supervised contrastive loss: all images of a class are alike."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.losses import _nt_xent as nt_xent
 from contrastive_jax.losses import checks
+from contrastive_jax.losses._nt_xent import means
 from contrastive_jax.losses.gather import all_rows, first_row
 from contrastive_jax.losses.normalize import l2_normalize
+
+# Rows of the similarity matrix that exist at a time. 512 rows against 16,384
+# columns are 32 MiB; a whole matrix of 8,192 pairs would be 1 GiB.
+_BLOCK_ROWS = 512
 
 
 def supcon(
@@ -121,7 +126,7 @@ def supcon_and_statistics(
   rows, total = len(units[0]), len(columns) // len(units)
   own = first_row(rows, axis_name) + jnp.arange(rows)
   labels = own if labels is None else labels
-  terms = nt_xent.map_anchors(
+  terms = _map_anchors(
     functools.partial(
       _anchor_rows,
       columns,
@@ -135,7 +140,37 @@ def supcon_and_statistics(
     ),
   )
   loss = temperature / base_temperature * jnp.mean(terms.pop('loss'))
-  return loss, nt_xent.means(terms)
+  return loss, means(terms)
+
+
+def _map_anchors(
+  row_fn: Callable[[Any], dict[str, jax.Array]], anchors: Any
+) -> dict[str, jax.Array]:
+  """Returns row_fn(anchors), computed for at most 512 anchors at a time.
+
+  Args:
+    row_fn: a function of the anchors, each treated on its own.
+    anchors: a tree of arrays [n, ...].
+
+  Returns:
+    What row_fn returns: arrays [n].
+  """
+  rows = jax.tree.leaves(anchors)[0].shape[0]
+  if rows <= _BLOCK_ROWS:
+    return row_fn(anchors)
+  # The backward pass makes each block's similarities again: memory is one
+  # block, whatever the batch, for one more matrix product.
+  per_row = jax.lax.map(
+    jax.checkpoint(row_fn), jax.tree.map(_in_blocks, anchors)
+  )
+  return {k: v.reshape(-1)[:rows] for k, v in per_row.items()}
+
+
+def _in_blocks(x: jax.Array) -> jax.Array:
+  """[n, ...] to [blocks, _BLOCK_ROWS, ...], the last one filled up."""
+  padding = -x.shape[0] % _BLOCK_ROWS
+  x = jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1))
+  return x.reshape(-1, _BLOCK_ROWS, *x.shape[1:])
 
 
 def _anchor_rows(columns, column_labels, temperature, anchors):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax.losses import _dcl as dcl_lib
-from contrastive_jax.losses import _nt_xent as nt_xent_lib
+from contrastive_jax.losses import negatives
 from contrastive_jax.losses._nt_xent import nt_xent_and_statistics
 from tests.losses import replicas
 
@@ -123,7 +123,7 @@ def test_one_image_has_no_negatives():
 @pytest.mark.parametrize('sigma', [None, 0.5])
 @pytest.mark.parametrize('block', [512, 8])
 def test_replicas_together_equal_one_device(sigma, block, monkeypatch):
-  monkeypatch.setattr(nt_xent_lib, '_BLOCK_ROWS', block)
+  monkeypatch.setattr(negatives, '_BLOCK_ROWS', block)
   rows = embeddings(48, 8)  # 12 rows a device, blocks of 8 not full
 
   def loss(rows, axis_name=None):

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from contrastive_jax.losses import _nt_xent as nt_xent_lib
+from contrastive_jax.losses import negatives
 from contrastive_jax.losses._nt_xent import nt_xent, nt_xent_and_statistics
 from tests.losses import replicas
 
@@ -131,7 +131,7 @@ def test_a_pair_alone_has_nothing_to_tell_apart():
 @pytest.mark.parametrize('devices', [2, 8])
 @pytest.mark.parametrize('block', [512, 8])
 def test_replicas_together_equal_one_device(devices, block, monkeypatch):
-  monkeypatch.setattr(nt_xent_lib, '_BLOCK_ROWS', block)
+  monkeypatch.setattr(negatives, '_BLOCK_ROWS', block)
   rows = embeddings(48, 8)  # 8 devices: 12 rows, blocks of 8 not full
 
   def loss(rows, axis_name=None):

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.losses import _nt_xent as nt_xent_lib
 from contrastive_jax.losses import _supcon as supcon_lib
 from contrastive_jax.losses._nt_xent import nt_xent
 from tests.losses import replicas
@@ -174,7 +173,7 @@ def test_finite_in_adverse_batches(fill, dtype):
 @pytest.mark.parametrize('labeled', [True, False])
 @pytest.mark.parametrize('block', [512, 8])
 def test_replicas_together_equal_one_device(labeled, block, monkeypatch):
-  monkeypatch.setattr(nt_xent_lib, '_BLOCK_ROWS', block)
+  monkeypatch.setattr(supcon_lib, '_BLOCK_ROWS', block)
   rows = embeddings(48, 8)  # 12 rows a device, blocks of 8 not full
   labels = classes(48)
 

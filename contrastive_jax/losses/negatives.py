@@ -1,0 +1,232 @@
+"""Softmax over a batch's negatives, each block of similarities made once.
+
+The matrix of similarities is symmetric: the block of rows I and columns J holds
+what the anchors I need and, read by columns, what the anchors J need. So only
+blocks on and above the diagonal are made, one at a time: half of the products,
+in the memory of one block. The replicas deal the blocks out among them.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax.losses.gather import all_rows
+
+# Rows and columns of a block: 1 MiB in float32, which a core's cache holds.
+_BLOCK_ROWS = 512
+
+# In the place of -inf, whose differences are not numbers: the logit of what is
+# not summed, and the lowest that the maximum of a row may be.
+_LEFT_OUT = -1e30
+_LOWEST = -1e29
+
+
+class Negatives(NamedTuple):
+  """What a softmax over its negatives says of each anchor.
+
+  float32 [2, b], of this replica's images: first the anchors of view a.
+  """
+
+  log_sum: jax.Array  # log of the sum of exp(logit); about -1e29 without any
+  hardest: jax.Array  # the highest logit; -inf without any
+  expected: jax.Array  # mean logit under the softmax
+
+
+class _Layout(NamedTuple):
+  """How the similarities are cut; static, and so the same on all replicas."""
+
+  images: int  # N, of all replicas
+  blocks: int  # of each view
+  rows: int  # of each block; the last one of a view may not be full
+  same_view: bool
+  axis_name: str | None
+
+
+def over_negatives(
+  u_a: jax.Array,
+  u_b: jax.Array,
+  *,
+  same_view: bool = True,
+  axis_name: str | None = None,
+) -> Negatives:
+  """Returns the log-sum-exp over every anchor's negatives, and statistics.
+
+  The logit of two embeddings is their scalar product u_i.u_j, so that a
+  temperature T is to be divided out before: u = z / (||z|| sqrt(T)). Any size
+  of logits is safe. The positive is not summed; it is one product for each
+  anchor, which the caller adds or not.
+
+  Args:
+    u_a: [b, d], of the first view of this replica's images.
+    u_b: [b, d], of the second view, in the same order.
+    same_view: whether embeddings of other images in the anchor's own view are
+      negatives, too: 2N-2 of them. False: those of the other view only, N-1.
+    axis_name: the mapped axis over whose replicas embeddings are gathered, with
+      gradient. None: these images are all.
+
+  Returns:
+    `Negatives` of this replica's 2b anchors. Only `log_sum` has a gradient, of
+    reverse mode and first order.
+  """
+  images = len(u_a) * (jax.lax.axis_size(axis_name) if axis_name else 1)
+  blocks = -(-images // _BLOCK_ROWS)
+  rows = -(-images // blocks)
+  layout = _Layout(images, blocks, rows, same_view, axis_name)
+  u = jnp.stack([all_rows(v, axis_name) for v in (u_a, u_b)])
+  u = jnp.pad(u, ((0, 0), (0, blocks * rows - images), (0, 0)))
+  found = _of_own_blocks(u.reshape(2 * blocks, rows, -1), layout)
+  log_sum, hardest, expected = (
+    _by_owner(x.reshape(2, -1)[:, :images], axis_name) for x in found
+  )
+  # Every replica has seen a part of each anchor's negatives.
+  total = jax.nn.logsumexp(log_sum, axis=0)
+  share = jnp.exp(log_sum - total)
+  hardest = jnp.max(hardest, axis=0)
+  rest = (
+    jnp.where(hardest > _LOWEST, hardest, -jnp.inf),
+    jnp.sum(share * expected, axis=0),
+  )
+  return Negatives(total, *jax.lax.stop_gradient(rest))
+
+
+def block_pairs(blocks: int, same_view: bool, replicas: int) -> np.ndarray:
+  """Returns which blocks of similarities are whose.
+
+  Args:
+    blocks: of each view: 0, 1, ... are of view a, `blocks`, ... of view b.
+    same_view: see `over_negatives`.
+    replicas: R, among whom the blocks are dealt.
+
+  Returns:
+    int32 [rounds, R, 2]: in each round a replica makes one block, of the rows
+    and of the columns named. Together they have every block on and above the
+    diagonal once. If their number does not divide by R, some replicas make in
+    the last round a block from below the diagonal, of which nothing is summed.
+  """
+  if same_view:
+    pairs = np.stack(np.triu_indices(2 * blocks), axis=1)
+  else:
+    pairs = np.stack(np.indices((blocks, blocks)), axis=-1).reshape(-1, 2)
+    pairs += [0, blocks]
+  spare = np.tile([2 * blocks - 1, 0], (-len(pairs) % replicas, 1))
+  pairs = np.concatenate([pairs, spare])
+  return pairs.reshape(-1, replicas, 2).astype(np.int32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _of_own_blocks(u: jax.Array, layout: _Layout) -> Negatives:
+  """`Negatives`, as far as this replica's blocks tell, of all anchors.
+
+  Args:
+    u: [2 x blocks, rows, d], of all replicas.
+    layout: how they are cut.
+
+  Returns:
+    float32 [2 x blocks, rows] each.
+  """
+
+  def add_block(sums, pair):
+    logits = _logits(u, pair, layout)
+    # Rows and columns are scaled each by their own maximum: with one for both,
+    # an anchor far from all others would lose them at small temperatures.
+    for axis, block in ((1, pair[0]), (0, pair[1])):
+      high = jnp.maximum(jnp.max(logits, axis), _LOWEST)
+      weights = jnp.exp(logits - jnp.expand_dims(high, axis))
+      new = high, jnp.sum(weights, axis), jnp.sum(weights * logits, axis)
+      merged = _merge([x[block] for x in sums], new)
+      sums = [x.at[block].set(y) for x, y in zip(sums, merged, strict=True)]
+    return sums, None
+
+  zeros = jnp.zeros_like(u[..., 0])  # of u's kind: shard_map checks the loop
+  (high, total, weighted), _ = jax.lax.scan(
+    add_block, [zeros + _LOWEST, zeros, zeros], _own_pairs(layout)
+  )
+  total = jnp.maximum(total, jnp.finfo(total.dtype).tiny)
+  return Negatives(high + jnp.log(total), high, weighted / total)
+
+
+def _forward(u, layout):
+  found = _of_own_blocks(u, layout)
+  return found, (u, found.log_sum)
+
+
+def _backward(layout, residuals, cotangents):
+  """The gradient by u, for which each block is made a second time.
+
+  With p_ij = exp(u_i.u_j - log_sum_i) and the cotangents g of log_sum,
+
+    dL/du_i = sum_j (g_i p_ij + g_j p_ji) u_j:
+
+  the bracket is symmetric, so one block gives it for its rows and its columns.
+  """
+  u, log_sum = residuals
+  g = cotangents.log_sum
+  # Columns for embeddings: with many rows and few columns the products are a
+  # quarter slower on a CPU.
+  u_t = jnp.swapaxes(u, 1, 2)
+
+  def add_block(du_t, pair):
+    i, j = pair
+    logits = _logits(u, pair, layout)
+    bracket = (
+      g[i, :, None] * jnp.exp(logits - log_sum[i, :, None])
+      + g[j] * jnp.exp(logits - log_sum[j])
+    )  # fmt: skip
+    du_t = du_t.at[i].add(_product(u_t[j], bracket.T))
+    return du_t.at[j].add(_product(u_t[i], bracket)), None
+
+  du_t, _ = jax.lax.scan(add_block, jnp.zeros_like(u_t), _own_pairs(layout))
+  return (jnp.swapaxes(du_t, 1, 2),)
+
+
+_of_own_blocks.defvjp(_forward, _backward)
+
+
+def _logits(u: jax.Array, pair: jax.Array, layout: _Layout) -> jax.Array:
+  """One block, [rows, rows], with every two embeddings in one place only."""
+  # Numbers of embeddings k < l: above the diagonal. Of what the last blocks are
+  # filled up with, no row is below a column and no column above a row.
+  half = layout.blocks * layout.rows
+  numbers = pair[:, None] * layout.rows + jnp.arange(layout.rows)
+  is_image = numbers % half < layout.images
+  k = jnp.where(is_image[0], numbers[0], 2 * half)[:, None]
+  l = jnp.where(is_image[1], numbers[1], -1)
+  is_negative = (k < l) & (k + half != l)
+  return jnp.where(is_negative, _product(u[pair[0]], u[pair[1]].T), _LEFT_OUT)
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+  # TPUs multiply float32 matrices in bfloat16 unless told otherwise, too
+  # coarse for logits that a small temperature multiplies.
+  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _merge(one, other):
+  """Maximum of x, sum of exp(x - maximum) and of x exp(.), over both."""
+  high = jnp.maximum(one[0], other[0])
+  scales = [jnp.exp(sums[0] - high) for sums in (one, other)]
+  total, weighted = (
+    scales[0] * a + scales[1] * b
+    for a, b in zip(one[1:], other[1:], strict=True)
+  )
+  return high, total, weighted
+
+
+def _own_pairs(layout: _Layout) -> jax.Array:
+  """[rounds, 2], this replica's part of `block_pairs`."""
+  name = layout.axis_name
+  replicas = jax.lax.axis_size(name) if name else 1
+  pairs = block_pairs(layout.blocks, layout.same_view, replicas)
+  replica = jax.lax.axis_index(name) if name else 0
+  return jnp.asarray(pairs)[:, replica]
+
+
+def _by_owner(x: jax.Array, axis_name: str | None) -> jax.Array:
+  """[2, N] on each replica to [R, 2, b], what all say of this one's anchors."""
+  if axis_name is None:
+    return x[None]
+  by_replica = x.reshape(2, jax.lax.axis_size(axis_name), -1).swapaxes(0, 1)
+  return jax.lax.all_to_all(by_replica, axis_name, split_axis=0, concat_axis=0)
