@@ -111,7 +111,7 @@ def block_pairs(blocks: int, same_view: bool, replicas: int) -> np.ndarray:
   else:
     pairs = np.stack(np.indices((blocks, blocks)), axis=-1).reshape(-1, 2)
     pairs += [0, blocks]
-  spare = np.tile([2 * blocks - 1, 0], (-len(pairs) % replicas, 1))
+  spare = np.tile([blocks, 0], (-len(pairs) % replicas, 1))
   pairs = np.concatenate([pairs, spare])
   return pairs.reshape(-1, replicas, 2).astype(np.int32)
 
@@ -186,7 +186,26 @@ _of_own_blocks.defvjp(_forward, _backward)
 
 
 def _logits(u: jax.Array, pair: jax.Array, layout: _Layout) -> jax.Array:
-  """One block, [rows, rows], with every two embeddings in one place only."""
+  """One block, [rows, rows], without what is not a negative."""
+  i, j = pair
+  needs_mask = (j - i) % layout.blocks == 0
+  if layout.images % layout.rows:
+    last = layout.blocks - 1
+    needs_mask |= (i % layout.blocks == last) | (j % layout.blocks == last)
+  # A branch for the few that need it: a mask on all would keep XLA's CPU
+  # compiler from its fast exponential, and the gradient would take twice as
+  # long.
+  return jax.lax.cond(
+    needs_mask,
+    functools.partial(_mask, layout=layout),
+    lambda logits, pair: logits,
+    _product(u[i], u[j].T),
+    pair,
+  )
+
+
+def _mask(logits: jax.Array, pair: jax.Array, layout: _Layout) -> jax.Array:
+  """Leaves out positives, and has every two embeddings in one place only."""
   # Numbers of embeddings k < l: above the diagonal. Of what the last blocks are
   # filled up with, no row is below a column and no column above a row.
   half = layout.blocks * layout.rows
@@ -194,8 +213,7 @@ def _logits(u: jax.Array, pair: jax.Array, layout: _Layout) -> jax.Array:
   is_image = numbers % half < layout.images
   k = jnp.where(is_image[0], numbers[0], 2 * half)[:, None]
   l = jnp.where(is_image[1], numbers[1], -1)
-  is_negative = (k < l) & (k + half != l)
-  return jnp.where(is_negative, _product(u[pair[0]], u[pair[1]].T), _LEFT_OUT)
+  return jnp.where((k < l) & (k + half != l), logits, _LEFT_OUT)
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
