@@ -1,10 +1,12 @@
 """The losses as plain functions of arrays: `losses.nt_xent(z_a, z_b, ...)`.
 
 Each of them is in a private module of its own, beside what only objectives need
-of it. `gather`, `normalize` and `queue` are modules: what losses share.
+of it. `gather`, `negatives`, `normalize` and `queue` are modules: what losses
+share.
 """
 
 from contrastive_jax.losses._barlow_twins import barlow_twins
+from contrastive_jax.losses._clip import clip
 from contrastive_jax.losses._cosine import (
   negative_cosine,
   normalized_squared_error,
@@ -25,6 +27,7 @@ from contrastive_jax.losses.normalize import l2_normalize
 __all__ = [
   'barlow_twins',
   'batch_info_nce',
+  'clip',
   'dcl',
   'dino',
   'instance_nce',

@@ -50,6 +50,7 @@ EQUAL, ROWS, COLUMNS = (
 FITTING = {
   'barlow_twins': PAIR,
   'batch_info_nce': {'rows': Z, 'columns': Z[::-1], 'temperature': 0.1},
+  'clip': PAIR | {'temperature': 0.1},
   'dcl': PAIR | {'temperature': 0.1, 'weight_sigma': 0.5},
   'dino': {
     'student': [SCORES] * 3,
@@ -122,6 +123,7 @@ MISFITS = {
     for name, a, b in (
       ('barlow_twins', 'z_a', 'z_b'),
       ('batch_info_nce', 'rows', 'columns'),
+      ('clip', 'z_a', 'z_b'),
       ('dcl', 'z_a', 'z_b'),
       ('negative_cosine', 'prediction', 'target'),
       ('normalized_squared_error', 'prediction', 'target'),
