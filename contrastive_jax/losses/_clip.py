@@ -1,10 +1,9 @@
 """CLIP's loss: each image finds its text in the batch, each text its image."""
 
 import jax
-import jax.numpy as jnp
 
 from contrastive_jax.losses import checks
-from contrastive_jax.losses._nt_xent import means, pair_terms
+from contrastive_jax.losses._nt_xent import cross_entropy, means, pair_terms
 
 
 def clip(
@@ -85,5 +84,4 @@ def clip_and_statistics(
   terms = pair_terms(
     z_a, z_b, temperature=temperature, axis_name=axis_name, same_view=False
   )
-  loss = jnp.mean(terms.pop('log_normalizer') - terms.pop('positive_logit'))
-  return loss, means(terms)
+  return cross_entropy(terms), means(terms)

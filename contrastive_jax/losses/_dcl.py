@@ -105,17 +105,13 @@ def dcl_and_statistics(
   if batch < 2:
     raise ValueError('DCL has no negatives in a batch of 1 image.')
   terms = nt_xent.pair_terms(
-    z_a,
-    z_b,
-    temperature=temperature,
-    axis_name=axis_name,
-    positive_in_sum=False,
+    z_a, z_b, temperature=temperature, axis_name=axis_name
   )
-  log_normalizer = terms.pop('log_normalizer')
+  log_negatives = terms.pop('log_negatives')
   positive = terms.pop('positive_logit')
   if weight_sigma is not None:
     scores = terms['positive_similarity'][:rows] / weight_sigma
     log_sum = jax.nn.logsumexp(all_rows_replicated(scores, axis_name))
     weight = 2 - batch * jnp.exp(jax.lax.stop_gradient(scores) - log_sum)
     positive *= jnp.tile(weight, 2)
-  return jnp.mean(log_normalizer - positive), nt_xent.means(terms)
+  return jnp.mean(log_negatives - positive), nt_xent.means(terms)

@@ -81,8 +81,8 @@ def nt_xent_and_statistics(
   Returns:
     The loss, and float32 scalars without gradient, each a mean over anchors:
     contrastive_accuracy (share of anchors whose positive is the nearest of all
-    others), entropy (nats, of the softmax over the others),
-    positive_similarity and hardest_negative_similarity (cosines).
+    others, by more than rounding), entropy (nats, of the softmax over the
+    others), positive_similarity and hardest_negative_similarity (cosines).
 
   Raises:
     ValueError: see `nt_xent`.
@@ -90,8 +90,7 @@ def nt_xent_and_statistics(
   checks.shapes('nt_xent', z_a=(z_a, 'b d'), z_b=(z_b, 'b d'))
   checks.positive('nt_xent', temperature=temperature)
   terms = pair_terms(z_a, z_b, temperature=temperature, axis_name=axis_name)
-  loss = jnp.mean(terms.pop('log_normalizer') - terms.pop('positive_logit'))
-  return loss, means(terms)
+  return cross_entropy(terms), means(terms)
 
 
 def pair_terms(
@@ -100,7 +99,6 @@ def pair_terms(
   *,
   temperature: float | jax.Array,
   axis_name: str | None = None,
-  positive_in_sum: bool = True,
   same_view: bool = True,
 ) -> dict[str, jax.Array]:
   """Returns what losses over pairs are made of, for each of 2b anchors.
@@ -110,40 +108,45 @@ def pair_terms(
     z_b: [b, d].
     temperature: T.
     axis_name: see `nt_xent`.
-    positive_in_sum: whether the sum over others has the positive.
-    same_view: whether the others are those of both views, or of the view only
-      that the anchor is not of.
+    same_view: whether the negatives are those of both views, or of the view
+      only that the anchor is not of.
 
   Returns:
-    float32 [2b] each, the anchors of z_a first: log_normalizer (log of the sum
-    of exp(similarity / T) over the others) and positive_logit (the positive's
-    similarity / T); and, without gradient, the statistics of
+    float32 [2b] each, the anchors of z_a first: log_negatives (log of the sum
+    of exp(similarity / T) over the negatives) and positive_logit (the
+    positive's similarity / T); and, without gradient, the statistics of
     `nt_xent_and_statistics`.
   """
   u_a, u_b = (l2_normalize(z) / jnp.sqrt(temperature) for z in (z_a, z_b))
   negatives = over_negatives(u_a, u_b, same_view=same_view, axis_name=axis_name)
-  negatives = type(negatives)(*(x.reshape(-1) for x in negatives))
+  negatives = jax.tree.map(jnp.ravel, negatives)
   positive = jnp.tile(jnp.sum(u_a * u_b, axis=-1), 2)
-  normalizer = jnp.logaddexp(negatives.log_sum, positive)
-  log_normalizer = normalizer if positive_in_sum else negatives.log_sum
 
-  positive_, normalizer, log_sum = jax.lax.stop_gradient(
-    (positive, normalizer, negatives.log_sum)
-  )
-  # The softmax is over all others in any case.
+  positive_, log_sum = jax.lax.stop_gradient((positive, negatives.log_sum))
+  normalizer = jnp.logaddexp(log_sum, positive_)
   expected_logit = (
     jnp.exp(positive_ - normalizer) * positive_
     + jnp.exp(log_sum - normalizer) * negatives.expected
   )
   similarity, hardest = positive_ * temperature, negatives.hardest * temperature
   return {
-    'log_normalizer': log_normalizer,
+    'log_negatives': negatives.log_sum,
     'positive_logit': positive,
     'contrastive_accuracy': (similarity > hardest + _TIE).astype(jnp.float32),
     'entropy': normalizer - expected_logit,
     'positive_similarity': similarity,
     'hardest_negative_similarity': hardest,
   }
+
+
+def cross_entropy(terms: dict[str, jax.Array]) -> jax.Array:
+  """Takes what it needs out of `pair_terms`; returns the mean over anchors.
+
+  -log [ e^p / (e^p + e^n) ] = log(1 + e^(n - p)): so written its gradient has
+  all digits where the positive has almost all of the softmax, too.
+  """
+  difference = terms.pop('log_negatives') - terms.pop('positive_logit')
+  return jnp.mean(jax.nn.softplus(difference))
 
 
 def means(statistics: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -78,18 +78,19 @@ def over_negatives(
   u = jnp.stack([all_rows(v, axis_name) for v in (u_a, u_b)])
   u = jnp.pad(u, ((0, 0), (0, blocks * rows - images), (0, 0)))
   found = _of_own_blocks(u.reshape(2 * blocks, rows, -1), layout)
-  log_sum, hardest, expected = (
-    _by_owner(x.reshape(2, -1)[:, :images], axis_name) for x in found
-  )
   # Every replica has seen a part of each anchor's negatives.
-  total = jax.nn.logsumexp(log_sum, axis=0)
-  share = jnp.exp(log_sum - total)
-  hardest = jnp.max(hardest, axis=0)
-  rest = (
-    jnp.where(hardest > _LOWEST, hardest, -jnp.inf),
-    jnp.sum(share * expected, axis=0),
+  parts = jax.tree.map(
+    lambda x: _by_owner(x.reshape(2, -1)[:, :images], axis_name), found
   )
-  return Negatives(total, *jax.lax.stop_gradient(rest))
+  log_sum = jax.nn.logsumexp(parts.log_sum, axis=0)
+  parts = jax.lax.stop_gradient(parts)
+  share = jnp.exp(parts.log_sum - jax.lax.stop_gradient(log_sum))
+  hardest = jnp.max(parts.hardest, axis=0)
+  return Negatives(
+    log_sum,
+    hardest=jnp.where(hardest > _LOWEST, hardest, -jnp.inf),
+    expected=jnp.sum(share * parts.expected, axis=0),
+  )
 
 
 def block_pairs(blocks: int, same_view: bool, replicas: int) -> np.ndarray:
@@ -106,11 +107,9 @@ def block_pairs(blocks: int, same_view: bool, replicas: int) -> np.ndarray:
     diagonal once. If their number does not divide by R, some replicas make in
     the last round a block from below the diagonal, of which nothing is summed.
   """
-  if same_view:
-    pairs = np.stack(np.triu_indices(2 * blocks), axis=1)
-  else:
-    pairs = np.stack(np.indices((blocks, blocks)), axis=-1).reshape(-1, 2)
-    pairs += [0, blocks]
+  i, j = np.indices((2 * blocks, 2 * blocks))
+  wanted = i <= j if same_view else (i < blocks) & (j >= blocks)
+  pairs = np.argwhere(wanted)
   spare = np.tile([blocks, 0], (-len(pairs) % replicas, 1))
   pairs = np.concatenate([pairs, spare])
   return pairs.reshape(-1, replicas, 2).astype(np.int32)
@@ -171,10 +170,9 @@ def _backward(layout, residuals, cotangents):
   def add_block(du_t, pair):
     i, j = pair
     logits = _logits(u, pair, layout)
-    bracket = (
-      g[i, :, None] * jnp.exp(logits - log_sum[i, :, None])
-      + g[j] * jnp.exp(logits - log_sum[j])
-    )  # fmt: skip
+    of_rows = g[i, :, None] * jnp.exp(logits - log_sum[i, :, None])
+    of_columns = g[j] * jnp.exp(logits - log_sum[j])
+    bracket = of_rows + of_columns
     du_t = du_t.at[i].add(_product(u_t[j], bracket.T))
     return du_t.at[j].add(_product(u_t[i], bracket)), None
 
@@ -189,7 +187,7 @@ def _logits(u: jax.Array, pair: jax.Array, layout: _Layout) -> jax.Array:
   """One block, [rows, rows], without what is not a negative."""
   i, j = pair
   needs_mask = (j - i) % layout.blocks == 0
-  if layout.images % layout.rows:
+  if layout.blocks * layout.rows > layout.images:
     last = layout.blocks - 1
     needs_mask |= (i % layout.blocks == last) | (j % layout.blocks == last)
   # A branch for the few that need it: a mask on all would keep XLA's CPU

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax.losses import negatives
-from contrastive_jax.losses._nt_xent import nt_xent_and_statistics
+from contrastive_jax.losses._nt_xent import nt_xent, nt_xent_and_statistics
 from contrastive_jax.losses.normalize import l2_normalize
 from tests.losses import replicas
 
@@ -72,6 +72,21 @@ def test_an_anchor_far_from_all_others_keeps_its_negatives():
   np.testing.assert_allclose(found.log_sum[0, 0], -1000 + np.log(6), rtol=1e-6)
   np.testing.assert_allclose(found.hardest[0, 0], -1000, rtol=1e-6)
   np.testing.assert_allclose(found.expected[0, 0], -1000, rtol=1e-6)
+
+
+def test_gradient_keeps_its_digits_where_the_loss_is_almost_0():
+  # Orthogonal images at T = 0.06: p is exp(1/T)/(exp(1/T) + 14), about 1 - 8e-7
+  # and the loss 8e-7; 1 - p in float32 would be wrong in its first digit.
+  z = np.eye(8, dtype=np.float32)
+  loss, by_z = jax.value_and_grad(nt_xent)(z, z, temperature=0.06)
+  rest = 14 / (np.exp(1 / 0.06) + 14)
+  np.testing.assert_allclose(loss, -np.log1p(-rest), rtol=1e-5)
+  # Each embedding is pushed from those of the other images: (1 - p) / 14 / T
+  # as their negative and the same as their anchor, from both views; mean of 16.
+  off_diagonal = ~np.eye(8, dtype=bool)
+  np.testing.assert_allclose(
+    by_z[off_diagonal], 4 * rest / 14 / 0.06 / 16, rtol=1e-5
+  )
 
 
 def test_a_collapsed_batch_has_no_accuracy_by_rounding():
