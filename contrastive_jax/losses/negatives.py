@@ -244,5 +244,6 @@ def _by_owner(x: jax.Array, axis_name: str | None) -> jax.Array:
   """[2, N] on each replica to [R, 2, b], what all say of this one's anchors."""
   if axis_name is None:
     return x[None]
+  # Split and joined along one axis: of two JAX 0.10.2 confuses the gradient's.
   by_replica = x.reshape(2, jax.lax.axis_size(axis_name), -1).swapaxes(0, 1)
   return jax.lax.all_to_all(by_replica, axis_name, split_axis=0, concat_axis=0)
