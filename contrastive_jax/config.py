@@ -40,6 +40,9 @@ def base() -> Config:
   c = ml_collections.ConfigDict()
   c.seed = 0
   c.batch_size = 256  # images a step, over all devices
+  # Images of a device that the encoder takes at a time; 0: all. Saves memory;
+  # the gradient stays that of the whole batch. Batch norm has to be 'ghost'.
+  c.microbatch = 0
   c.epochs = 100
   c.steps = config_dict.placeholder(int)  # overrides epochs
   # That training may take; chooses what a config leaves open (my_images.py).
@@ -81,6 +84,7 @@ def base() -> Config:
       vit_init='trunc_normal',  # as DINO; or 'xavier', as MoCo v3
       # Of a ViT or a ConvNeXt.
       drop_path=0.0,  # probability at the last block, from 0 at the first
+      # Of all of ours.
       remat='none',  # or 'blocks': compute again, and save memory
       # Weights to begin from: a file of torch.save, safetensors or npz, with
       # where it comes from, as dino:FILE, or without; or run:WORKDIR.

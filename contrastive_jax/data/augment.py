@@ -84,7 +84,7 @@ def to_float(images: jax.Array) -> jax.Array:
 def augment_view(
   images: jax.Array,
   *,
-  view: int,
+  view: int | jax.Array,
   ids: jax.Array,
   epochs: jax.Array,
   seed: int,
@@ -99,7 +99,8 @@ def augment_view(
   Args:
     images: [b, H, W, C], already cropped: uint8, or float32 in [0, 1].
     view: 0, 1, ...; chooses the probabilities of blur and solarize: those of
-      this global view, or from len(config.blur) on those of local crops.
+      this global view, or from len(config.blur) on those of local crops. An
+      array int32 [b]: of each image its own, not checked.
     ids: int32 [b], the examples' places in the data source.
     epochs: int32 [b].
     seed: of the run.
@@ -121,12 +122,14 @@ def augment_view(
       f'augment.blur is for {global_views} views, augment.solarize for '
       f'{len(config.solarize)}.'
     )
-  if not 0 <= view < global_views + config.local_crops:
+  if (
+    isinstance(view, int) and not 0 <= view < global_views + config.local_crops
+  ):
     raise Error(
       f'there is no view {view}: the config has {global_views} global views '
       f'and {config.local_crops} local crops.'
     )
-  if _view_chance(config, 'blur', view) > 0 and config.blur_sigma[0] <= 0:
+  if _is_possible(config, 'blur', view) and config.blur_sigma[0] <= 0:
     raise Error(
       f'augment.blur_sigma starts at {config.blur_sigma[0]} pixels, but has '
       'to be above 0.'
@@ -134,11 +137,12 @@ def augment_view(
   if images.dtype not in (jnp.uint8, jnp.float32):
     raise Error(f'images are {images.dtype}, but have to be uint8 or float32.')
 
-  def augment_one(image, example_id, epoch):
+  def augment_one(image, example_id, epoch, view):
     key = example_key(seed, epoch, example_id, view)
     return _augment(key, to_float(image), view, config)
 
-  return jax.vmap(augment_one)(images, ids, epochs)
+  of_each = None if isinstance(view, int) else 0
+  return jax.vmap(augment_one, (0, 0, 0, of_each))(images, ids, epochs, view)
 
 
 def _augment(key, image, view, config):
@@ -190,9 +194,9 @@ def _grayscale(image, unit, view, config):
 
 
 def _blur(image, unit, view, config):
-  chance = _view_chance(config, 'blur', view)
-  if chance <= 0:
+  if not _is_possible(config, 'blur', view):
     return image
+  chance = _view_chance(config, 'blur', view)
   low, high = config.blur_sigma
   sigma = low + unit[9] * (high - low)
   blurred = photometric.gaussian_blur(image, sigma, blur_radius(image.shape[0]))
@@ -202,9 +206,10 @@ def _blur(image, unit, view, config):
 
 
 def _solarize(image, unit, view, config):
-  chance = _view_chance(config, 'solarize', view)
-  if chance <= 0 or image.shape[-1] not in (1, 3):
+  possible = _is_possible(config, 'solarize', view)
+  if not possible or image.shape[-1] not in (1, 3):
     return image
+  chance = _view_chance(config, 'solarize', view)
   return jnp.where(unit[11] < chance, photometric.solarize(image), image)
 
 
@@ -218,11 +223,18 @@ def _channel_drop(image, key, config):
   return jnp.where(dropped & (unit[1] < config.channel_drop), 0.0, image)
 
 
-def _view_chance(config, name: str, view: int) -> float:
+def _view_chance(config, name: str, view: int | jax.Array) -> Any:
   """Each global view has its own probability, all local crops share one."""
-  if view < len(config[name]):
-    return config[name][view]
-  return config[f'local_{name}']
+  chances = (*config[name], config[f'local_{name}'])
+  if isinstance(view, int):
+    return chances[min(view, len(chances) - 1)]
+  return jnp.asarray(chances)[jnp.minimum(view, len(chances) - 1)]
+
+
+def _is_possible(config, name: str, view: int | jax.Array) -> bool:
+  if isinstance(view, int):
+    return _view_chance(config, name, view) > 0
+  return max(*config[name], config[f'local_{name}']) > 0
 
 
 def _jitter_amounts(config, channels: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.config import Error
-from contrastive_jax.models import heads
+from contrastive_jax.models import heads, microbatch
 
 # Over channels, in float32. timm, DINO and ConvNeXt use 1e-6; PyTorch's own
 # default is 1e-5. Flax's fast variance, E[x^2] - E[x]^2, has no digit left
@@ -57,9 +57,9 @@ def drop_path(
 ) -> list[Any]:
   """Draws which residual branches are left out for which examples.
 
-  The draw is for the global batch, of which this device takes its part, so that
-  it does not depend on the number of devices. Its key has to be the same on all
-  of them.
+  An example draws by its place in the global batch, so that the draw depends
+  neither on the number of devices nor on `microbatch`. The key has to be the
+  same on all devices.
 
   Args:
     module: whose random stream 'dropout' gives the key, if one is needed.
@@ -81,15 +81,17 @@ def drop_path(
     return [None] * len(rates)
   if not module.has_rng('dropout'):  # of a teacher, which sees all
     return [None] * len(rates)
-  keep = 1 - np.asarray(rates, np.float32)[:, None, None]
-  rows //= views
-  devices = jax.lax.axis_size(axis_name) if axis_name else 1
-  shape = (len(rates), views, devices * rows)
-  draws = jax.random.uniform(module.make_rng('dropout'), shape)
-  if axis_name:
-    start = jax.lax.axis_index(axis_name) * rows
-    draws = jax.lax.dynamic_slice_in_dim(draws, start, rows, axis=2)
-  return list(((draws < keep) / keep).reshape(len(rates), -1))
+  keep = 1 - np.asarray(rates, np.float32)[:, None]
+  key = module.make_rng('dropout')
+  view = jnp.repeat(jnp.arange(views), rows // views)
+
+  def draw(place, view):
+    own = jax.random.fold_in(jax.random.fold_in(key, place), view)
+    return jax.random.uniform(own, (len(rates),))
+
+  places = microbatch.places(module, rows, axis_name, views)
+  draws = jax.vmap(draw, out_axes=1)(places, view)
+  return list((draws < keep) / keep)
 
 
 def check(config: Any, **choices: Sequence[str]) -> None:

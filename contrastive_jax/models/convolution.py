@@ -56,20 +56,42 @@ def _forward(x, kernel, stride):
 def _backward(stride, saved, dy):
   x, kernel = saved
   _, gradients = jax.vjp(functools.partial(_plain, stride=stride), x, kernel)
-  dx, _ = gradients(dy)
-  dkernel = jax.lax.platform_dependent(
+  return jax.lax.platform_dependent(
     x,
+    kernel,
     dy,
-    cpu=lambda x, dy: _grouped(x, dy, kernel, stride),
-    default=lambda x, dy: gradients(dy)[1],
+    cpu=lambda x, kernel, dy: (
+      _of_input(x, kernel, dy, stride),
+      _grouped(x, kernel, dy, stride),
+    ),
+    default=lambda x, kernel, dy: gradients(dy),
   )
-  return dx, dkernel
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _grouped(x, dy, kernel, stride):
+def _of_input(x, kernel, dy, stride):
+  # What JAX has, with the kernel's dimensions in their usual order: of others
+  # XLA:CPU makes loops of scalars where the convolution is in a loop itself
+  # (findings/xla_cpu_convolution_gradient_in_a_loop.sh).
+  size = kernel.shape[0]
+  low = size - 1 - size // 2
+  pads = [
+    (low, pixels + size - 2 - stride * (outputs - 1) - low)
+    for pixels, outputs in zip(x.shape[1:3], dy.shape[1:3], strict=True)
+  ]
+  return jax.lax.conv_general_dilated(
+    dy,
+    jnp.flip(kernel, (0, 1)).swapaxes(2, 3),
+    (1, 1),
+    pads,
+    lhs_dilation=(stride, stride),
+    dimension_numbers=_LAYOUT,
+  )
+
+
+def _grouped(x, kernel, dy, stride):
   """The kernel's gradient, a sum over examples, a group of them at a time."""
   size = _group(len(x), x.nbytes // len(x))
   if kernel.nbytes > _GROUP_BYTES:  # to add it up costs more than is gained
@@ -79,7 +101,8 @@ def _grouped(x, dy, kernel, stride):
   groups = (a.reshape(len(x) // size, size, *a.shape[1:]) for a in (x, dy))
 
   def add(total, group):
-    return total + _of_a_group(*group, kernel, stride), None
+    x, dy = group
+    return total + _of_a_group(x, dy, kernel, stride), None
 
   return jax.lax.scan(add, jnp.zeros_like(kernel), tuple(groups))[0]
 
@@ -96,8 +119,8 @@ def _of_a_group(x, dy, kernel, stride):
   size = kernel.shape[0]
   low = size // 2
   pads = [
-    (low, stride * (dy.shape[axis] - 1) + size - low - x.shape[axis])
-    for axis in (1, 2)
+    (low, stride * (outputs - 1) + size - low - pixels)
+    for pixels, outputs in zip(x.shape[1:3], dy.shape[1:3], strict=True)
   ]
   gradient = jax.lax.conv_general_dilated(
     x.transpose(3, 1, 2, 0),

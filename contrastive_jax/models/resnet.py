@@ -67,7 +67,8 @@ class _Block(nn.Module):
   kernel_init: str = 'fan_in'
 
   @nn.compact
-  def __call__(self, x, **mode):
+  def __call__(self, x, train, axis_name=None, views=1):
+    mode: Any = dict(train=train, axis_name=axis_name, views=views)
     # Kernel size, stride, channels.
     if self.kind == 'basic':
       layers = [(3, self.stride, self.width), (3, 1, self.width)]
@@ -123,6 +124,8 @@ class ResNet(nn.Module):
     zero_init_last_scale: Whether each block begins as its shortcut (Goyal et
       al. 2017, 1706.02677, section 5.1).
     kernel_init: 'fan_in' or 'fan_out', see `_INITS`.
+    remat: Whether activations inside of blocks are computed again for the
+      gradient: less memory, more time.
   """
 
   stage_sizes: Sequence[int]
@@ -133,6 +136,7 @@ class ResNet(nn.Module):
   dtype: jnp.dtype = jnp.float32
   zero_init_last_scale: bool = True
   kernel_init: str = 'fan_in'
+  remat: bool = False
 
   @property
   def features(self) -> int:
@@ -175,9 +179,12 @@ class ResNet(nn.Module):
     if self.stem == 'imagenet':
       pad: Any = ((1, 1), (1, 1))  # Flax declares a str
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=pad)
-    for stage, blocks in enumerate(self.stage_sizes):
-      for i in range(blocks):
-        x = _Block(
+    # What is no array is counted with the module as argument 0.
+    block: Any = nn.remat(_Block, static_argnums=(2, 3, 4))
+    block = block if self.remat else _Block
+    for stage, count in enumerate(self.stage_sizes):
+      for i in range(count):
+        x = block(
           kind=self.block,
           width=self.width * 2**stage,
           stride=2 if stage > 0 and i == 0 else 1,
@@ -186,7 +193,7 @@ class ResNet(nn.Module):
           zero_init_last_scale=self.zero_init_last_scale,
           kernel_init=self.kernel_init,
           name=f'stage{stage + 1}_block{i + 1}',
-        )(x, **mode)
+        )(x, train, axis_name, views)
     return x.astype(jnp.float32).mean((1, 2))
 
 
@@ -223,13 +230,18 @@ def make(config: Any, run: Any) -> Encoder:
     A ResNet, whose parameters do not exist yet.
 
   Raises:
-    ValueError: for an unknown stem, norm or dtype, or a width below 1.
+    ValueError: for an unknown stem, norm, dtype or remat, or a width below 1.
   """
   image_size = run.input_shape[0]
   block, stage_sizes = _SIZES[config.name]
   if config.dtype not in ('float32', 'bfloat16'):
     raise Error(
       f"encoder.dtype '{config.dtype}' is unknown: float32, bfloat16."
+    )
+  if config.remat not in ('none', 'blocks'):
+    raise Error(
+      f"encoder.remat '{config.remat}' is unknown to {config.name}: none,"
+      ' blocks'
     )
   if config.kernel_init not in _INITS:
     raise Error(
@@ -248,6 +260,7 @@ def make(config: Any, run: Any) -> Encoder:
     dtype=jnp.dtype(config.dtype),
     zero_init_last_scale=config.zero_init_last_scale,
     kernel_init=config.kernel_init,
+    remat=config.remat == 'blocks',
   )
   return Encoder(
     module,

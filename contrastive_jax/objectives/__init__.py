@@ -20,6 +20,7 @@ import jax
 
 from contrastive_jax.config import Config, Error, found
 from contrastive_jax.models import branches, encoders
+from contrastive_jax.models.encoders import Encoder
 from contrastive_jax.objectives._fields import field, read, share
 
 __all__ = ['Objective', 'Run', 'field', 'share']
@@ -138,12 +139,17 @@ def complete(config: Config) -> None:
   config.objective.update(dataclasses.asdict(fields))
 
 
-def make(config: Config, run: Run) -> Objective:
+def make(
+  config: Config,
+  run: Run,
+  in_parts: Callable[[Encoder], Encoder] = lambda encoder: encoder,
+) -> Objective:
   """Returns the objective that `config.objective.name` names.
 
   Args:
     config: the whole config; `objective` and `encoder` are used.
     run: the sizes of this run.
+    in_parts: what `microbatch` makes of the encoder.
 
   Returns:
     The objective.
@@ -153,7 +159,7 @@ def make(config: Config, run: Run) -> Objective:
       make no sense.
   """
   fields, make_objective = _fields_and_make(config)
-  encoder = encoders.make(config.encoder, run)
+  encoder = in_parts(encoders.make(config.encoder, run))
   try:
     objective = make_objective(fields, run, encoder)
   except ValueError as error:

@@ -110,12 +110,14 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     """Returns raw keys of the global batch, in its order, and statistics."""
     order = None
     if shuffle:
-      images = all_rows(view, axis_name)
+      images = jax.tree.map(lambda x: all_rows(x, axis_name), view)
+      rows, total = (len(jax.tree.leaves(x)[0]) for x in (view, images))
       order = jax.random.permutation(
-        keys.draw(rng, keys.Draw.SHUFFLE, number), len(images)
+        keys.draw(rng, keys.Draw.SHUFFLE, number), total
       )
-      first = first_row(len(view), axis_name)
-      view = images[jax.lax.dynamic_slice_in_dim(order, first, len(view))]
+      first = first_row(rows, axis_name)
+      mine = jax.lax.dynamic_slice_in_dim(order, first, rows)
+      view = jax.tree.map(lambda x: x[mine], images)
     outputs, batch_stats = branches.run_branch(
       modules,
       target,

@@ -1,5 +1,6 @@
 """From a config to the parts of a job: source, objective, optimizer, state."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from contrastive_jax.data import (
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.modalities import Modality
 from contrastive_jax.diagnostics import health
-from contrastive_jax.models import encoders
+from contrastive_jax.models import encoders, microbatch
 from contrastive_jax.objectives import Objective, Run
 from contrastive_jax.training import optim, ranges, sizing, step
 from contrastive_jax.training.state import TrainState
@@ -104,7 +105,20 @@ def build(
     total_steps=total_steps,
   )
   encoder = encoders.make(config.encoder, run)
-  objective = objectives.make(config, run)
+  if config.microbatch:
+    # Views are made of their rows where the encoder takes them.
+    modality = modality._replace(views=modality.raw_views or modality.views)
+  objective = objectives.make(
+    config,
+    run,
+    functools.partial(
+      microbatch.in_parts,
+      images=config.microbatch,
+      run=run,
+      devices=devices,
+      render=modality.render,
+    ),
+  )
   peak, origin = schedules.peak_learning_rate(
     config.optimizer, config.batch_size
   )

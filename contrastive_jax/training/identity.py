@@ -25,7 +25,11 @@ _FREE = (
   'watchdog_minutes',
 )
 # What changes rounding alone, which is said.
-_ROUNDING = {'mapping': 'mapping', 'run.devices': 'devices'}
+_ROUNDING = {
+  'mapping': 'mapping',
+  'microbatch': 'microbatch',
+  'run.devices': 'devices',
+}
 # How long it lasts: a run may be extended, which is said.
 _LENGTH = ('steps', 'epochs', 'run.total_steps')
 # What decides is `run.data`, the names and sizes of the images.

@@ -54,6 +54,7 @@ _VIEWS = Range(dict(least=0, most=1), range(1, 100))
 RANGES = {
   'seed': _NOT_NEGATIVE,
   'batch_size': _of(least=2),  # one image has no negatives
+  'microbatch': _NOT_NEGATIVE,
   'epochs': _COUNT,
   'steps': _COUNT,
   'minutes': _of(above=0),

@@ -10,6 +10,7 @@ channels-last, the quicker of its layouts.
 import functools
 import importlib.util
 import time
+from typing import Any
 from unittest import mock
 
 import jax
@@ -54,8 +55,8 @@ def stepper(images):
 
 def torch_stepper(images):
   """Returns a call that takes one step of the same network in PyTorch."""
-  import torch
-  from torch import nn
+  torch: Any = importlib.import_module('torch')
+  nn = torch.nn
 
   def unit(inputs, outputs, size, stride):
     return nn.Sequential(

@@ -1,6 +1,7 @@
 """The kernel's gradient in groups is JAX's own, and only a CPU's."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,22 @@ def test_under_shard_map_a_shared_kernel_gets_the_sum(monkeypatch):
   ):
     scale = float(jnp.abs(theirs).max())
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale)
+
+
+def test_a_loop_has_no_slow_convolution(monkeypatch):
+  """XLA:CPU is slow with other orders of dimensions in the body of a loop."""
+  monkeypatch.setattr(convolution, '_GROUP_BYTES', 2 * 12 * 12 * 4 * 4)
+  x, kernel = _input((3, 8, 12, 12, 4), 3, 4)
+
+  def orders(conv):
+    compiled = jax.jit(
+      lambda x, kernel: jax.lax.map(lambda x: _gradients(conv, x, kernel, 1), x)
+    ).lower(x, kernel)
+    text = compiled.compile().as_text() or ''
+    return set(re.findall(r'dim_labels=(\S+?)[,\s]', text))
+
+  assert orders(convolution.convolve) == {'b01f_01io->b01f'}
+  assert orders(_plain) > {'b01f_01io->b01f'}  # or this test shows nothing
 
 
 def test_other_devices_have_nothing_of_it():

@@ -55,6 +55,11 @@ class Modality(NamedTuple):
       leaves of its 'views' are what is sent to the devices.
     views: batch -> tuple of views, pure, on the device: the rest of the
       augmentation, and what the encoder takes.
+    raw_views: batch -> tuple of views before that, pytrees with leaves [b,
+      ...], of whose rows `render` makes what the encoder takes. So a part of
+      them can be made at a time (`microbatch`). If not given, `views` are,
+      and `render` leaves them as they are.
+    render: see raw_views.
     example_views: rows -> tuple of views of zeros, for initialization.
     eval_batches: (split, *, batch_size, process_index, process_count, limit) ->
       {'input', 'id', 'label', 'mask'}: every example once, not augmented.
@@ -74,6 +79,8 @@ class Modality(NamedTuple):
   frozen_input: Callable[[Any], Any]
   baseline: tuple[str, Callable[..., Iterator[dict[str, Any]]]]
   preview: Preview
+  raw_views: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
+  render: Callable[[Any], Any] = lambda rows: rows
   notes: tuple[str, ...] = ()
 
 

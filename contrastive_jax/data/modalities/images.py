@@ -68,6 +68,8 @@ def make(config: Config, split: Split) -> Modality:
     views=lambda batch: tuple(
       network_input(images, data) for images in augmented_views(batch, config)
     ),
+    raw_views=_raw_views,
+    render=functools.partial(_render, config=config),
     example_views=lambda rows: tuple(
       jnp.zeros((rows, view.size, view.size, channels)) for view in specs
     ),
@@ -143,6 +145,30 @@ def augmented_views(
     )
     for i, images in enumerate(batch['views'])
   )
+
+
+def _raw_views(batch: dict[str, Any]) -> tuple[dict[str, jax.Array], ...]:
+  return tuple(
+    {
+      'images': images,
+      'id': batch['id'],
+      'epoch': batch['epoch'],
+      'view': jnp.full_like(batch['id'], i),
+    }
+    for i, images in enumerate(batch['views'])
+  )
+
+
+def _render(rows: dict[str, jax.Array], *, config: Config) -> jax.Array:
+  images = augment.augment_view(
+    rows['images'],
+    view=rows['view'],
+    ids=rows['id'],
+    epochs=rows['epoch'],
+    seed=config.seed,
+    config=config.augment,
+  )
+  return network_input(images, config.data)
 
 
 def _check(config: Config, channels: int) -> None:
