@@ -24,7 +24,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from contrastive_jax.commands import command_line
+from contrastive_jax.commands import command_line, compiled
 
 
 def _define_flags() -> None:
@@ -56,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
   if not values['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
+  compiled.keep()
   # Only now: the import takes seconds, and --help is not to wait for it.
   from contrastive_jax.evaluation.run import evaluate, spread
 

@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from contrastive_jax.commands import command_line
+from contrastive_jax.commands import command_line, compiled
 
 _FORMATS = ('torchvision', 'timm', 'safetensors', 'npz', 'stablehlo')
 
@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
   )
   options = parser.parse_args(argv[1:])
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
+  compiled.keep()
   # Only now: the import takes seconds, and --help is not to wait for it.
   from contrastive_jax.weights import export
 

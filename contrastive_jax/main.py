@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from contrastive_jax.commands import command_line, rendezvous, watch
+from contrastive_jax.commands import (
+  command_line,
+  compiled,
+  rendezvous,
+  watch,
+)
 from contrastive_jax.config import Error
 from contrastive_jax.training.termination import Termination
 
@@ -105,6 +110,7 @@ def set_up_devices(batch_size: int | None) -> None:
   rows = (batch_size or 0) // (_PROCESSES.value or 1)
   dividing = [n for n in range(1, cores + 1) if rows % n == 0]
   command_line.set_up_cpu(_CPU_DEVICES.value or dividing[-1])
+  compiled.keep()
   import jax
 
   if coordinator == 'auto':

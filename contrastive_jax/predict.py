@@ -29,7 +29,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from contrastive_jax.commands import command_line
+from contrastive_jax.commands import command_line, compiled
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--step', type=int, help='default: the newest')
   options = parser.parse_args(argv[1:])
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
+  compiled.keep()
   # Only now: the import takes seconds, and --help is not to wait for it.
   from contrastive_jax.evaluation import embed, predict, tables
 

@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from configs import simclr_small
-from contrastive_jax.data.split import source_from_arrays
 from contrastive_jax.commands import command_line
+from contrastive_jax.data.split import source_from_arrays
 from contrastive_jax.training import build, step
 from experiments.benchmarks import timing
 
@@ -31,12 +31,12 @@ def stepper(encoder, batch_size, microbatch):
   config.encoder.update(encoder)
   config.data.image_size = SIDE
   config.batch_size, config.microbatch = batch_size, microbatch
-  images = np.zeros((batch_size, SIDE, SIDE, 1), np.uint8)
-  images += np.random.default_rng(0).integers(0, 255, images.shape, np.uint8)
+  shape = (2 * batch_size, SIDE, SIDE, 1)
+  images = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
   job = build.build(
     config,
     step.make_mesh(jax.devices()[:1]),
-    source_from_arrays(images, np.arange(batch_size) % 10),
+    source_from_arrays(images, np.arange(2 * batch_size) % 10),
   )
   train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
   mapped = jax.shard_map(

@@ -1,0 +1,88 @@
+"""What a command compiles is there for its next start."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from contrastive_jax.commands import compiled
+from tests.train_test import ENVIRONMENT, ROOT
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+  """As at the start of a command, with an empty cache of the user's."""
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  names = (
+    'jax_compilation_cache_dir',
+    'jax_enable_compilation_cache',
+    'jax_persistent_cache_min_compile_time_secs',
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  jax.config.update('jax_compilation_cache_dir', None)
+  yield tmp_path
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+def _started(cache, workdir):
+  environment = {
+    k: v for k, v in ENVIRONMENT.items() if k != 'JAX_COMPILATION_CACHE_DIR'
+  }
+  subprocess.run(
+    [sys.executable, '-m', 'contrastive_jax.main', '--cpu_devices=1']
+    + [f'--workdir={workdir}', '--config=tests/tiny.py'],
+    cwd=ROOT,
+    env={**environment, 'XDG_CACHE_HOME': str(cache)},
+    check=True,
+    capture_output=True,
+  )
+  # Some compile in a tenth of a second or so, and are kept or not.
+  return {path.name for path in cache.glob('*/*/jit_train_step-*-cache')}
+
+
+def test_a_second_start_compiles_nothing_anew(tmp_path):
+  first = _started(tmp_path / 'cache', tmp_path / 'first')
+  assert len(first) == 1
+  assert _started(tmp_path / 'cache', tmp_path / 'second') == first
+  losses, again = (
+    [json.loads(line)['loss'] for line in path.read_text().splitlines()]
+    for path in sorted(tmp_path.glob('*/metrics.jsonl'))
+  )
+  assert losses == again
+
+
+def test_another_place_and_none_are_respected(fresh):
+  jax.config.update('jax_enable_compilation_cache', False)
+  compiled.keep()
+  assert jax.config.jax_compilation_cache_dir is None
+  jax.config.update('jax_enable_compilation_cache', True)
+  jax.config.update('jax_compilation_cache_dir', str(fresh / 'mine'))
+  compiled.keep()
+  assert jax.config.jax_compilation_cache_dir == str(fresh / 'mine')
+  assert not list(fresh.iterdir())
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(fresh):
+  (fresh / 'contrastive_jax').write_text('no folder')
+  compiled.keep()
+  assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_what_nobody_reads_is_forgotten(fresh):
+  compiled.keep()
+  folder = jax.config.jax_compilation_cache_dir
+  assert folder and folder.startswith(str(fresh))
+  for name, days in (('old-cache', 61), ('new-cache', 59)):
+    path = os.path.join(folder, name)
+    with open(path, 'w'):
+      pass
+    then = time.time() - 24 * 3600 * days
+    os.utime(path, (then, then))
+  jax.config.update('jax_compilation_cache_dir', None)
+  compiled.keep()
+  assert os.listdir(folder) == ['new-cache']
