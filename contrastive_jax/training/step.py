@@ -141,12 +141,7 @@ def mapped(
   """
   donated = (0,) if donate else ()
   if mapping == 'shard_map':
-    compiled = jax.jit(
-      jax.shard_map(
-        step_fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P(AXIS))
-      ),
-      donate_argnums=donated,
-    )
+    compiled = over_shards(step_fn, mesh, donate=donate)
     return lambda state, batch: compiled(state, shard(batch, mesh))
   if mapping == 'pmap':
     compiled = jax.pmap(
@@ -164,6 +159,28 @@ def mapped(
 
     return lambda state, batch: compiled(state, jax.tree.map(by_device, batch))
   raise Error(f"mapping is 'shard_map' or 'pmap', not {mapping!r}")
+
+
+def over_shards(
+  step_fn: Callable[..., Any], mesh: jax.sharding.Mesh, *, donate: bool
+) -> Any:
+  """Returns `mapped` under shard_map as a jitted function of global arrays.
+
+  Args:
+    step_fn: see `mapped`.
+    mesh: of one axis, AXIS.
+    donate: see `mapped`.
+
+  Returns:
+    A function of the state and of a batch spread over the mesh, as `shard`
+    makes it, which can be lowered.
+  """
+  return jax.jit(
+    jax.shard_map(
+      step_fn, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P(AXIS))
+    ),
+    donate_argnums=(0,) if donate else (),
+  )
 
 
 def shard(batch: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -10,7 +10,6 @@ import functools
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
 from configs import simclr_small
 from contrastive_jax.commands import command_line
@@ -39,17 +38,12 @@ def stepper(encoder, batch_size, microbatch):
     source_from_arrays(images, np.arange(2 * batch_size) % 10),
   )
   train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
-  mapped = jax.shard_map(
-    train_step,
-    mesh=job.mesh,
-    in_specs=(P(), P(step.AXIS)),
-    out_specs=(P(), P(step.AXIS)),
-  )
+  mapped = step.over_shards(train_step, job.mesh, donate=False)
   arguments = (
     build.init_state(job),
     step.shard(build.first_batch(job), job.mesh),
   )
-  compiled = jax.jit(mapped).lower(*arguments).compile()
+  compiled = mapped.lower(*arguments).compile()
   memory = compiled.memory_analysis()
   assert memory is not None  # of this backend it is not
   mebibytes = memory.temp_size_in_bytes / 2**20

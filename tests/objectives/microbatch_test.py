@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.config import Config, Error
 from contrastive_jax.training import build, step
@@ -87,18 +86,9 @@ def _temporary_bytes(batch_size, microbatch):
   config.batch_size, config.microbatch = batch_size, microbatch
   job = build.build(config, step.make_mesh(jax.devices()[:1]))
   train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
-  compiled = (
-    jax.jit(
-      jax.shard_map(
-        train_step,
-        mesh=job.mesh,
-        in_specs=(P(), P(step.AXIS)),
-        out_specs=(P(), P(step.AXIS)),
-      )
-    )
-    .lower(build.init_state(job), step.shard(build.first_batch(job), job.mesh))
-    .compile()
-  )
+  state, batch = build.init_state(job), build.first_batch(job)
+  mapped = step.over_shards(train_step, job.mesh, donate=False)
+  compiled = mapped.lower(state, step.shard(batch, job.mesh)).compile()
   memory = compiled.memory_analysis()
   assert memory is not None
   return memory.temp_size_in_bytes
