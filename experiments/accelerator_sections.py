@@ -105,7 +105,9 @@ def resume(argument: str, folder: pathlib.Path, small: bool) -> dict[str, Any]:
     with Checkpoints(place, every_steps=4, keep=1, log=print) as checkpoints:
       checkpoints.save(4, train(build.init_state(job), 0, 4), force=True)
     with Checkpoints(place, every_steps=4, keep=1, log=print) as checkpoints:
-      state, start = checkpoints.restore(build.init_state(job))
+      restored = checkpoints.restore(build.init_state(job))
+  assert restored is not None  # it was saved just now
+  state, start = restored
   continued = train(state, start, 8)
   pairs = [
     (np.asarray(a), np.asarray(b))

@@ -1,4 +1,4 @@
-"""The script for an accelerator runs, in its small form, where there is none."""
+"""The script for an accelerator runs, small, where there is none."""
 
 import json
 import math

@@ -51,7 +51,7 @@ def test_the_largest_fits_and_twice_as_much_does_not(mesh):
   found = memory.largest(config, source, mesh, 'batch_size', limit)
   assert found is not None and found[0] == 64
   assert memory.largest(config, source, mesh, 'batch_size', 1000) is None
-  with pytest.raises(Error, match='ghost:1'):
+  with pytest.raises(Error, match='over the global batch'):
     memory.largest(config, source, mesh, 'microbatch', limit)
   config.encoder.norm = 'ghost:4'
   found = memory.largest(config, source, mesh, 'microbatch', 10 * limit)

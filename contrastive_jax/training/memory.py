@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -210,7 +211,7 @@ def _bytes(tree: Any) -> int:
   """Of arrays or their shapes; a key counts as its numbers."""
   total = 0
   for leaf in jax.tree.leaves(tree):
-    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       total += leaf.size * leaf.dtype.itemsize
   return total
 
