@@ -62,8 +62,8 @@ def test_shapes_stand_in_for_data_that_is_not_here(mesh):
   config = tiny.config_of('supervised_small')
   config.data.source = 'folder:/there/is/no/such/folder'
   config.data.image_size = 12
-  source = memory.stand_in(config, images=10**9, classes=7, channels=3)
-  assert (source.train.size, source.train.num_classes) == (10**9, 7)
+  source = memory.stand_in(config, images=10**6, classes=7, channels=3)
+  assert (source.train.size, source.train.num_classes) == (10**6, 7)
   needs = memory.needs(config, source, mesh)
   assert needs.input >= 64 // 2 * 12 * 12 * 3
   assert needs.total > 0

@@ -97,7 +97,9 @@ def test_a_run_that_makes_features_worse_is_told(watched, tmp_path, capsys):
   harm = {
     'encoder.init': f'run:{workdir}',
     'optimizer.name': 'sgd',
-    'optimizer.base_learning_rate': 300.0,
+    'optimizer.base_learning_rate': 1.0,
+    # Takes most of the weights away at every step, all of them in the end.
+    'optimizer.weight_decay': 3.0,
     'optimizer.warmup_epochs': 0.0,
     'optimizer.momentum': 0.0,
     'evaluation.every_epochs': 0.0,

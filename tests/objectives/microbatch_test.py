@@ -11,7 +11,7 @@ from experiments import parity, small_configs
 from tests import tiny
 from tests.objectives.contract_test import BOUND, NAMES, plain
 
-IMAGES = 4  # of 64, in groups of as many for batch norm
+IMAGES = 8  # of 64, in groups of as many for batch norm
 
 
 def _config(name: str, microbatch: int = 0) -> Config:
