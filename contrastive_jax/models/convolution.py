@@ -3,8 +3,8 @@
 XLA:CPU computes the gradient of a kernel as a convolution in which the batch is
 contracted: it transposes the whole batch first, in strides that no cache holds.
 A group of examples that fits into the cache takes half the time for the same
-sum (experiments/benchmarks/convolution.py). Programs for other
-devices hold none of this.
+sum (experiments/benchmarks/convolution.py). Programs for other devices hold
+none of this.
 """
 
 import functools
