@@ -1,5 +1,6 @@
 """Eight simulated CPU devices, and compiled functions kept between runs."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -17,6 +18,7 @@ os.environ['XLA_FLAGS'] = (
 )
 
 import jax
+import pytest
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
@@ -39,3 +41,15 @@ _LONGEST = (
 def pytest_collection_modifyitems(items):
   """Puts the longest modules first."""
   items.sort(key=lambda item: item.path.stem not in _LONGEST)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _forget_programs():
+  """Frees what a module compiled.
+
+  Every program for the CPU holds memory maps, by the hundred for eight devices,
+  and Linux allows a process 65,530: past them, XLA ends the process.
+  """
+  yield
+  jax.clear_caches()
+  gc.collect()
