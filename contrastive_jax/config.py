@@ -210,7 +210,6 @@ def base() -> Config:
       every_epochs=0.0,
       knn_k=20,
       knn_temperature=0.07,
-      probe_epochs=30,
       labels_per_class=10,  # of the few-label probe
       baselines=True,  # raw pixels and the untrained encoder beside it
     )

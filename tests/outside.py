@@ -91,5 +91,4 @@ def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
   c.log.every_steps = 2
   c.checkpoint.every_steps = 4
   c.evaluation.batch_size = 128
-  c.evaluation.probe_epochs = 5
   return c

@@ -41,7 +41,6 @@ def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.log.every_steps = 2
   c.checkpoint.every_steps = 2
   c.evaluation.batch_size = 128
-  c.evaluation.probe_epochs = 5
   for field, value in c.objective.items():
     if field == 'queue_size' and value:
       c.objective[field] = 3 * c.batch_size  # comes round after 3 steps

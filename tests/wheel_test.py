@@ -80,7 +80,6 @@ def test_starts_from_another_folder(config, installed, tmp_path):
       '--config.encoder.name=_tiny',
       '--config.encoder.width=8',
       '--config.steps=2',
-      '--config.evaluation.probe_epochs=2',
     ],
     cwd=tmp_path,
     env=dict(train_test.ENVIRONMENT, PYTHONPATH=os.fspath(installed)),

@@ -170,11 +170,8 @@ def fit(job: build.Job, state: TrainState, head: str) -> Classifier:
     encode = encoder_lib.frozen(job)(state)
     vectors, labels = _vectors(job, encode, source.train)
     features.check(vectors, labels, len(names), 'training')
-    epochs = job.config.evaluation.probe_epochs
-    probe = linear.fit_probe(
-      vectors, labels, num_classes=len(names), seed=seed, epochs=epochs
-    )
-    setting = f'rate {probe.learning_rate:g}/L, decay {probe.weight_decay:g} L'
+    probe = linear.fit_probe(vectors, labels, num_classes=len(names), seed=seed)
+    setting = f'decay {probe.weight_decay:g} L'
     weights = probe.weights / probe.std[:, None]
     bias = probe.bias - probe.mean @ weights
   else:

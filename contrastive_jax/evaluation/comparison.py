@@ -207,7 +207,6 @@ def _measure(
       labels[chosen],
       num_classes=num_classes,
       seed=job.config.seed,
-      epochs=c.probe_epochs,
     ).predict(queries)
 
   predicted = {names[0]: neighbors, names[1]: probe(slice(None))}

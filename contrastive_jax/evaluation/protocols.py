@@ -54,14 +54,13 @@ def predict(
   *,
   num_classes: int,
   seed: int = 0,
-  epochs: int = 30,
   labels_per_class: int = 10,
 ) -> list[Prediction]:
   """Predicts the classes of test examples.
 
   Args:
     protocol: of `names`. `knn`: weighted vote, over k and temperature, the
-      best chosen by leaving out one of the training examples. `linear`: a grid
+      best chosen by leaving out one of the training examples. `linear`: a path
       of heads (`linear.fit_probe`); `linear_centered`: the same on features
       that are not divided by their deviation; `linear_lbfgs`: scikit-learn's
       logistic regression, its strength chosen on a tenth of the training data;
@@ -73,7 +72,6 @@ def predict(
     test_features: [M, D].
     num_classes: number of classes.
     seed: of splits, orders and subsets.
-    epochs: of the probes of `linear`.
     labels_per_class: of `linear_few`.
 
   Returns:
@@ -90,9 +88,9 @@ def predict(
     case ['knn']:
       return _knn(*data, **sizes)
     case ['linear']:
-      return [_probe(*data, **sizes, epochs=epochs)]
+      return [_probe(*data, **sizes)]
     case ['linear', 'centered']:
-      return [_probe(*data, **sizes, epochs=epochs, standardize=False)]
+      return [_probe(*data, **sizes, standardize=False)]
     case ['linear', 'lbfgs']:
       return [_lbfgs(*data, seed=seed)]
     case ['linear', 'few']:
@@ -109,7 +107,6 @@ def predict(
           train_labels[chosen],
           test_features,
           **sizes,
-          epochs=epochs,
         )
         setting = f'{labels_per_class} labels a class, subset {subset}: '
         found.append(probe._replace(setting=setting + probe.setting))
@@ -168,7 +165,7 @@ def _probe(
 ) -> Prediction:
   probe = linear.fit_probe(train_features, train_labels, **options)
   return Prediction(
-    f'rate {probe.learning_rate:g}/L, decay {probe.weight_decay:g} L',
+    f'decay {probe.weight_decay:g} L',
     probe.predict(test_features),
   )
 

@@ -260,7 +260,6 @@ def _frozen(
     # Not those of test: nothing fitted may depend on its labels.
     num_classes=source.train.num_classes,
     seed=seed,
-    epochs=config.probe_epochs,
     labels_per_class=config.labels_per_class,
   )
   # From here on all is chosen and fitted: test labels may be read.

@@ -151,7 +151,6 @@ RANGES = {
   'evaluation.every_epochs': _EPOCHS,
   'evaluation.knn_k': _COUNT,
   'evaluation.knn_temperature': _of(above=0),
-  'evaluation.probe_epochs': _COUNT,
   'evaluation.labels_per_class': _COUNT,
   'evaluation.baselines': _ANY,
 }

@@ -23,7 +23,6 @@ def config_of(**fields):
       'checkpoint.every_steps': 11,
       'evaluation.every_epochs': 1.0,
       'evaluation.baselines': False,
-      'evaluation.probe_epochs': 1,
     }
     | fields
   )

@@ -53,7 +53,7 @@ def test_invariance(folder, tmp_path, monkeypatch):
   monkeypatch.setattr(changes, 'NUISANCES', {turns: changes.NUISANCES[turns]})
   monkeypatch.setattr(invariance, 'TRAIN_IMAGES', 400)
   monkeypatch.setattr(invariance, 'TEST_IMAGES', 200)
-  one_head = {'learning_rates': (1.0,), 'weight_decays': (0.0,)}
+  one_head = {'weight_decays': (0.0,)}
   fit_probe = functools.partial(linear.fit_probe, **one_head)
   monkeypatch.setattr(linear, 'fit_probe', fit_probe)
   found = changes.of_run(build.build(tiny.config()).config)

@@ -28,7 +28,6 @@ def config_of(**fields):
       'log.every_steps': 4,
       'checkpoint.every_steps': 3,
       'evaluation.baselines': False,
-      'evaluation.probe_epochs': 1,
     }
     | fields
   )

@@ -26,7 +26,6 @@ def config_of(to):
       'log.to': to,
       'checkpoint.every_steps': 4,
       'evaluation.baselines': False,
-      'evaluation.probe_epochs': 1,
     }
   )
   return config
