@@ -1,9 +1,10 @@
 """Linear probe with nothing to tune: a decay is chosen, the rest is fitted."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from contrastive_jax.config import Error
@@ -99,9 +100,9 @@ def fit_probe(
   """Fits multinomial logistic regression; training data choose everything.
 
   Features are standardized, or only centered. For every weight decay a head is
-  fitted to convergence (`logistic.fit_path`). The decay with the best accuracy
-  on examples held out, of equals the one with the lowest loss there, is fitted
-  again to all examples.
+  fitted to convergence (`logistic.fit_path`), without the examples held out and
+  with them. Of the latter the one is taken whose decay has the best accuracy on
+  the examples held out, of equals the one with the lowest loss there.
 
   Held out is a stratified `validation_share`. If that is fewer than 1000
   examples, stratified 5-fold cross-validation takes its place; it is done
@@ -157,35 +158,22 @@ def fit_probe(
   held_out = _held_out(labels, validation_share, rng)
   # The number of rows is rounded up, so that few sizes are ever compiled.
   rounding = features_lib.power_of_two(len(labels)) // 16 or 1
+  rounding = math.lcm(rounding, jax.local_device_count())
   rows = -(-len(labels) // rounding) * rounding
-  inputs = jnp.asarray(_padded(inputs, rows))
-  targets = jnp.asarray(_padded(labels, rows))
-
-  def fit(kept, decays):
-    weights = (kept / kept.sum(axis=0)).astype(np.float32)
-    return logistic.fit_path(
-      inputs,
-      targets,
-      _padded(weights, rows),
-      decays,
-      num_classes=num_classes,
-    )
-
-  weights, bias = fit(~held_out, decays)
+  # The last split holds nothing out: its heads are the ones to take.
+  held_out = np.concatenate([held_out, np.zeros((len(labels), 1), bool)], 1)
+  kept = (~held_out / np.sum(~held_out, axis=0)).astype(np.float32)
+  data = _over_devices(rows, inputs, labels, kept, held_out)
+  weights, bias = logistic.fit_path(*data[:3], decays, num_classes=num_classes)
   accuracy, loss = (
     np.asarray(score)
-    for score in logistic.score(
-      weights, bias, inputs, targets, _padded(held_out, rows)
-    )
+    for score in logistic.score(weights, bias, *data[:2], data[3])
   )
   best = np.lexsort((loss, -accuracy))[0]
-  weights, bias = (
-    np.asarray(array)[0, ..., 0]
-    for array in fit(np.ones((len(labels), 1)), decays[best, None])
-  )
+  chosen = np.asarray(weights[best, -1]).T
   return Probe(
-    weights=weights if axes is None else axes.T @ weights,
-    bias=bias,
+    weights=chosen if axes is None else axes.T @ chosen,
+    bias=np.asarray(bias[best, -1]),
     mean=mean,
     std=std,
     weight_decay=relative[best],
@@ -264,5 +252,18 @@ def _largest_eigenvalue(x: np.ndarray, rng: np.random.Generator) -> float:
   return max(value, 1e-12)
 
 
-def _padded(array: np.ndarray, rows: int) -> np.ndarray:
-  return np.pad(array, [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1))
+def _over_devices(rows: int, *arrays: np.ndarray) -> list[jax.Array]:
+  """Pads them to so many rows, spread over the devices of this process."""
+  mesh = jax.make_mesh(
+    (jax.local_device_count(),),
+    ('rows',),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=jax.local_devices(),
+  )
+  by_rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('rows'))
+  return [
+    jax.device_put(
+      np.pad(a, [(0, rows - len(a))] + [(0, 0)] * (a.ndim - 1)), by_rows
+    )
+    for a in arrays
+  ]
