@@ -111,7 +111,6 @@ def base() -> Config:
       # Share of the training split that takes the place of the test split, to
       # choose by: it is not trained on, and test is not read.
       held_out=0.0,
-      shuffle_buffer=50_000,  # examples; only for TFDS in sequential files
     )
   )
 
@@ -203,7 +202,7 @@ def base() -> Config:
 
   c.evaluation = ml_collections.ConfigDict(
     dict(
-      batch_size=256,
+      batch_size=256,  # images a device
       # While training: neighbors and a linear probe, on at most 4,096 training
       # and 2,048 test images, before the first step and every so many epochs
       # (at the next report); 0: never, but before and after `encoder.init`.

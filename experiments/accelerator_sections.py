@@ -19,10 +19,10 @@ from configs import simclr_r50
 from contrastive_jax.config import Config
 from contrastive_jax.data.split import Source, source_from_arrays
 from contrastive_jax.losses._nt_xent import nt_xent_and_statistics
-from contrastive_jax.training import build, step
+from contrastive_jax.training import build, parity, step
 from contrastive_jax.training import memory as needed
 from contrastive_jax.training.checkpoint import Checkpoints
-from experiments import parity, small_configs
+from experiments import small_configs
 
 # Images a step and device that are tried, the first that fits is measured.
 BATCHES = (512, 256, 128, 64, 32, 16)

@@ -17,8 +17,7 @@ from contrastive_jax import objectives
 from contrastive_jax.config import Error
 from contrastive_jax.models import encoders
 from contrastive_jax.objectives import Run
-from contrastive_jax.training import build
-from experiments import parity
+from contrastive_jax.training import build, parity
 from tests import outside, tiny
 from tests.train_test import ENVIRONMENT, ROOT
 

@@ -90,5 +90,5 @@ def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
   c.steps = 4
   c.log.every_steps = 2
   c.checkpoint.every_steps = 4
-  c.evaluation.batch_size = 128
+  c.evaluation.batch_size = 16
   return c

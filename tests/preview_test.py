@@ -1,7 +1,5 @@
 """What the preview shows is what the step trains on."""
 
-import io
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +7,7 @@ import PIL.Image
 import pytest
 
 from contrastive_jax import preview
-from contrastive_jax.data import modalities, readers
-from contrastive_jax.data import split as split_lib
-from contrastive_jax.data.tensorflow_host import tf
+from contrastive_jax.data import modalities
 from contrastive_jax.reporting import sheet as sheets
 from contrastive_jax.training import build, step
 from contrastive_jax.training.state import TrainState
@@ -53,32 +49,6 @@ def test_views_are_those_of_the_training_step():
     np.testing.assert_allclose(shown[: len(fed)], fed, atol=0.5 / 255)
   source = job.source.train.reader.images[batch['id']]
   np.testing.assert_array_equal(np.stack(sheet.images[: len(source)]), source)
-
-
-def test_a_stream_without_labels_shows_the_views_of_its_first_images():
-  job = _job()
-  images = job.source.train.reader.images[:12]
-  encoded = []
-  for image in images:
-    PIL.Image.fromarray(image[..., 0]).save(file := io.BytesIO(), 'PNG')
-    encoded.append(file.getvalue())
-
-  def stream(order, cycle):
-    del order, cycle
-    rows = (np.arange(12, dtype=np.int32), encoded, np.full(12, -1, np.int32))
-    return tf.data.Dataset.from_tensor_slices(rows)
-
-  kept = split_lib.from_arrays('kept', images, None, None)
-  reader = readers.Stream(stream, 1, 12, 1)
-  streamed = split_lib.Split('streamed', 12, 1, reader)
-  here, there = (
-    sheets.sheet(job._replace(source=job.source._replace(train=split)))
-    for split in (kept, streamed)
-  )
-  np.testing.assert_array_equal(np.stack(here.images), np.stack(there.images))
-  for a, b in zip(here.views, there.views, strict=True):
-    # Two ways to resize, which round differently; the jitter amplifies it.
-    np.testing.assert_allclose(a, b, atol=0.02)
 
 
 def _sheet(*views: np.ndarray) -> sheets.Sheet:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import parity
+from contrastive_jax.training import parity
 from tests import train_test
 from tests.training import step_test
 

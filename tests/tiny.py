@@ -40,7 +40,7 @@ def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.steps = 4
   c.log.every_steps = 2
   c.checkpoint.every_steps = 2
-  c.evaluation.batch_size = 128
+  c.evaluation.batch_size = 16
   for field, value in c.objective.items():
     if field == 'queue_size' and value:
       c.objective[field] = 3 * c.batch_size  # comes round after 3 steps

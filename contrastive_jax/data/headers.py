@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import PIL.Image
 
-from contrastive_jax.data import pixels, readers, tiff
+from contrastive_jax.data import pixels, tiff
 from contrastive_jax.data.split import Split
 
 # Channels of what is read by Pillow; all others become RGB.
@@ -124,8 +124,6 @@ def why_unreadable(split: Split, example_id: int) -> str:
     split: with files, or encoded images.
     example_id: of an image that could not be read.
   """
-  if not isinstance(split.reader, readers.RandomAccess):
-    return 'damaged'  # a stream would have to be read up to it
   try:
     with opened(split, example_id) as file:
       encoded = file.read()

@@ -122,14 +122,16 @@ class TrainBatches:
   """Endless batches of views; batch s is the same however one gets there.
 
   An example that cannot be decoded is replaced by another one that can
-  (`reading.strides`; in a stream, by the rows of this process's batch in turn):
-  the id in the batch is the one really used, and `unreadable` (id -> name)
-  collects the others.
+  (`reading.strides`): the id in the batch is the one really used, and
+  `unreadable` (id -> name) collects the others.
 
   Yields dicts of NumPy arrays:
     views: tuple of [b, size, size, channels], one a `View`: uint8, or float32
       in [0, 1] (`Split.dtype`).
     id, epoch, label: int32 [b]; label is -1 without labels.
+    replaced: bool [b], where another example was meant.
+
+  The arrays are TensorFlow's, and are not to be written to.
   """
 
   def __init__(
@@ -144,7 +146,6 @@ class TrainBatches:
     antialias: bool = False,
     process_index: int = 0,
     process_count: int = 1,
-    shuffle_buffer: int = 50_000,
   ):
     """Opens the split at a step.
 
@@ -159,8 +160,6 @@ class TrainBatches:
       process_index: this process gets the contiguous rows
         [process_index * b, (process_index + 1) * b) of the global batch.
       process_count: b = batch_size / process_count.
-      shuffle_buffer: examples (encoded); only for a stream, that is for
-        TFRecord files too large for memory.
 
     Raises:
       ValueError: arguments that cannot be; or later, nothing can be read.
@@ -180,7 +179,6 @@ class TrainBatches:
       local,
       seed,
       start_step,
-      shuffle_buffer,
     )
     self._crops = _RandomCrops(tuple(views), seed, interpolation, antialias)
     self._iterator = self._open()
@@ -201,6 +199,7 @@ class TrainBatches:
       batch = next(self._iterator)
     except tf.errors.OpError as error:
       if self._careful:
+        _check_reads(self._split, error)
         raise Error(
           f'{self._split.name}: found no readable image to take the place of'
           ' an unreadable one'
@@ -210,12 +209,14 @@ class TrainBatches:
       self._iterator = self._open()
       return next(self)
     self._step += 1
-    batch = tf.nest.map_structure(lambda x: x.numpy(), batch)
+    # The tensors' own memory: `.numpy()` would copy it.
+    batch = tf.nest.map_structure(lambda x: np.asarray(memoryview(x)), batch)
     wanted, used = batch.pop('wanted'), batch['id']
-    for i, j in zip(wanted[wanted != used], used[wanted != used], strict=True):
+    replaced = wanted != used
+    for i, j in zip(wanted[replaced], used[replaced], strict=True):
       for bad in self._split.reader.passed_over(i, j):
         self.unreadable[int(bad)] = self._split.describe(int(bad))
-    return {'views': batch.pop('image'), **batch}
+    return {'views': batch.pop('image'), **batch, 'replaced': replaced}
 
   def close(self) -> None:
     """Stops reading ahead."""
@@ -272,7 +273,7 @@ def eval_batches(
   def build(step: int, careful: bool) -> Iterator:
     own = ids[step * local :]
     return iter(
-      reading.finish(split.reader.evaluate(own, size, local, central, careful))
+      reading.finish(split.reader.evaluate(own, local, central, careful))
     )
 
   def batches():
@@ -284,7 +285,11 @@ def eval_batches(
       except tf.errors.OpError:
         careful = True
         iterator = build(step, careful)
-        batch = next(iterator, None)
+        try:
+          batch = next(iterator, None)
+        except tf.errors.OpError as error:
+          _check_reads(split, error)
+          raise
       yield _padded(batch)
 
   def _padded(batch):
@@ -310,6 +315,15 @@ def eval_batches(
     return out
 
   return batches()
+
+
+def _check_reads(split: Split, error: tf.errors.OpError) -> None:
+  if found := reading.failure(error):
+    example, reason = found
+    raise Error(
+      f'{split.describe(example)} could not be read in '
+      f'{len(reading.PAUSES) + 1} tries ({reason}): is its file system there?'
+    ) from error
 
 
 def _check(interpolation: str, batch_size: int, process_count: int) -> None:

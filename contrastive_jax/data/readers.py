@@ -1,12 +1,11 @@
-"""How the examples of a split are got at: one contract, three ways.
+"""How the examples of a split are got at: one contract, two ways.
 
 A reader has what follows, and nothing else of it is used:
 
   subset(ids) -> reader       some of its examples, numbered anew
-  head(count) -> reader       the first examples, at random access
   image(id) -> array          [height, width, channels], as it is
   train(order, crops, replace) -> tf.data.Dataset of batches, endless
-  evaluate(ids, size, local, crops, mark) -> tf.data.Dataset of batches
+  evaluate(ids, local, crops, mark) -> tf.data.Dataset of batches
   passed_over(wanted, used) -> ids that were unreadable where `used` stands in
 
 Images are uint8; of more than 8 bits, float32 in [0, 1] (see `scaling`). The
@@ -30,10 +29,6 @@ class Reader(Protocol):
     """Returns some of the examples, numbered anew."""
     ...
 
-  def head(self, count: int) -> 'Reader':
-    """Returns the first examples, at random access."""
-    ...
-
   def image(self, example_id: int) -> np.ndarray:
     """Returns one example as it is."""
     ...
@@ -43,7 +38,7 @@ class Reader(Protocol):
     ...
 
   def evaluate(
-    self, ids: np.ndarray, size: int, local: int, crops: Any, mark: bool
+    self, ids: np.ndarray, local: int, crops: Any, mark: bool
   ) -> Any:
     """Returns each of the ids once, in batches."""
     ...
@@ -78,10 +73,6 @@ class InMemory:
     labels = None if self.labels is None else self.labels[ids]
     return InMemory(self.images[ids], labels, self.maximum)
 
-  def head(self, count):
-    """Returns the first examples, at random access."""
-    return self.subset(np.arange(min(count, len(self.images))))
-
   def image(self, example_id):
     """Returns one example as it is."""
     image = self.images[example_id]
@@ -94,9 +85,9 @@ class InMemory:
     dataset = reading.ids(len(self.images), order)
     return reading.from_images(self, dataset, crops)
 
-  def evaluate(self, ids, size, local, crops, mark):
+  def evaluate(self, ids, local, crops, mark):
     """Returns each of the ids once, in batches."""
-    del size, mark
+    del mark
     reading = _reading()
     dataset = reading.given_ids(ids).batch(local)
     return reading.from_images(self, dataset, crops)
@@ -134,10 +125,6 @@ class RandomAccess:
     )
     return dataclasses.replace(self, read=read, partner=partner, size=len(ids))
 
-  def head(self, count):
-    """Returns the first examples, at random access."""
-    return dataclasses.replace(self, size=min(count, self.size))
-
   def image(self, example_id):
     """Returns one example as it is."""
     return _reading().decoded_image(self, example_id)
@@ -149,9 +136,8 @@ class RandomAccess:
     on_error = 'next' if replace else 'raise'
     return reading.from_files(self, dataset, crops, order.local, on_error)
 
-  def evaluate(self, ids, size, local, crops, mark):
+  def evaluate(self, ids, local, crops, mark):
     """Returns each of the ids once, in batches; of pairs, the first image."""
-    del size
     reading = _reading()
     on_error = 'mark' if mark else 'raise'
     dataset = reading.given_ids(ids)
@@ -161,64 +147,3 @@ class RandomAccess:
   def passed_over(self, wanted, used):
     """Returns the ids in whose place `used` stands."""
     return _reading().passed_over(self.size, wanted, used)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stream:
-  """Encoded files in shards that can only be read from their beginning.
-
-  Attributes:
-    stream: (order of shards, how many to read side by side) ->
-      tf.data.Dataset of (id, encoded file, label); in id order for 0, 1, ...
-      and one at a time.
-    shards: number of them.
-    size: number of examples.
-    channels: of the decoded images.
-    background: what shows through alpha, a gray or RGB in [0, 1].
-    maximum: the white of images of more than 8 bits; 0: these, too, are uint8.
-  """
-
-  stream: Callable[[Any, int], Any]
-  shards: int
-  size: int
-  channels: int
-  background: tuple[float, ...] = (1.0,)
-  maximum: float = 0.0
-
-  def in_order(self):
-    """Returns the tf.data.Dataset of all examples, by id."""
-    return self.stream(np.arange(self.shards), 1)
-
-  def subset(self, ids):
-    """Returns some of the examples, numbered anew."""
-    stream = _reading().stream_of(self.stream, self.size, ids)
-    return dataclasses.replace(self, stream=stream, size=len(ids))
-
-  def head(self, count):
-    """Keeps them in memory: no asking a stream for one of its images."""
-    read, size = _reading().in_memory(self.in_order().take(count))
-    how = self.channels, self.background, self.maximum
-    return RandomAccess(read, size, *how)
-
-  def image(self, example_id):
-    """Returns one example as it is."""
-    return self.head(example_id + 1).image(example_id)
-
-  def train(self, order, crops, replace):
-    """Returns endless batches of crops."""
-    reading = _reading()
-    dataset = reading.stream_rows(self, order)
-    on_error = 'next' if replace else 'raise'
-    return reading.from_stream(self, dataset, crops, order.local, on_error)
-
-  def evaluate(self, ids, size, local, crops, mark):
-    """Returns each of the ids once, in batches."""
-    reading = _reading()
-    dataset = reading.chosen_rows(self.in_order().take(size), ids, size)
-    on_error = 'mark' if mark else 'raise'
-    return reading.from_stream(self, dataset, crops, local, on_error)
-
-  def passed_over(self, wanted, used):
-    """Returns the ids in whose place `used` stands."""
-    del used  # another row of the batch
-    return np.array([wanted])

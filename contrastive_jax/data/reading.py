@@ -2,6 +2,8 @@
 
 import functools
 import os
+import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,16 +14,25 @@ from contrastive_jax.data.tensorflow_host import no_autograph, tf
 
 # How many examples in a row may be unreadable before a run gives up.
 _TRIES = 1000
-# Files of a stream that are read side by side.
-_CYCLE = 16
+# Seconds before a read that failed is tried again.
+PAUSES = (1, 4, 10)
+_FAILURE = 'failure at example '
+# What stays as it is: no such file, no permission, a record with a wrong sum.
+_FINAL = (
+  tf.errors.NotFoundError,
+  tf.errors.PermissionDeniedError,
+  tf.errors.FailedPreconditionError,
+  tf.errors.InvalidArgumentError,
+  tf.errors.DataLossError,
+  tf.errors.OutOfRangeError,
+)
 
 
 class Order(NamedTuple):
   """Which rows of which batches: [first, first + local) of every batch.
 
   An epoch has `steps` batches of `batch_size`, in an order that follows from
-  `seed`; reading begins with batch `start_step`. A stream is shuffled by a
-  buffer of `shuffle_buffer` examples.
+  `seed`; reading begins with batch `start_step`.
   """
 
   batch_size: int
@@ -30,7 +41,6 @@ class Order(NamedTuple):
   local: int
   seed: int
   start_step: int
-  shuffle_buffer: int
 
 
 def ids(size: int, order: Order) -> tf.data.Dataset:
@@ -54,53 +64,6 @@ def ids(size: int, order: Order) -> tf.data.Dataset:
 def given_ids(ids: np.ndarray) -> tf.data.Dataset:
   """Returns (id, epoch 0) of the given ids, one after the other."""
   return tf.data.Dataset.from_tensor_slices((ids, np.zeros_like(ids)))
-
-
-@no_autograph
-def stream_rows(reader: Any, order: Order) -> tf.data.Dataset:
-  """Returns endless (id, epoch, encoded, label): this process's rows.
-
-  The order of the files and a shuffle buffer follow from (seed, epoch). Rows
-  of others, and those before `start_step`, are read but not decoded: every
-  process reads all bytes, and a resume reads its epoch again up to its place.
-  """
-
-  def generate() -> Iterator[tuple]:
-    epoch, skip = divmod(order.start_step, order.steps)
-    while True:
-      rng = np.random.default_rng([order.seed, epoch])
-      shards = rng.permutation(reader.shards)
-      yield epoch, shards, rng.integers(2**62), skip * order.batch_size
-      epoch, skip = epoch + 1, 0
-
-  def one_epoch(epoch, shards, shuffle_seed, skip):
-    dataset = reader.stream(shards, _CYCLE)
-    dataset = dataset.shuffle(
-      order.shuffle_buffer, shuffle_seed, reshuffle_each_iteration=False
-    )
-    dataset = dataset.take(order.steps * order.batch_size)
-    dataset = dataset.skip(skip).enumerate()
-    row = order.first + np.arange(order.local)
-    mine = tf.constant(np.isin(np.arange(order.batch_size), row))
-    dataset = dataset.filter(lambda n, _: mine[n % order.batch_size])
-    return dataset.map(lambda _, x: (x[0], tf.cast(epoch, tf.int32), *x[1:]))
-
-  scalar = tf.TensorSpec([], tf.int64)
-  dataset: Any = tf.data.Dataset.from_generator(
-    generate,
-    output_signature=(scalar, tf.TensorSpec([None], tf.int64), scalar, scalar),
-  )
-  return dataset.flat_map(one_epoch)
-
-
-@no_autograph
-def chosen_rows(
-  dataset: tf.data.Dataset, ids: np.ndarray, size: int
-) -> tf.data.Dataset:
-  """Returns (id, epoch 0, encoded, label) of some of a stream's examples."""
-  mine = tf.constant(np.isin(np.arange(size), ids))
-  dataset = dataset.filter(lambda i, *_: mine[i])
-  return dataset.map(lambda i, *rest: (i, 0, *rest))
 
 
 @functools.lru_cache(maxsize=4)
@@ -133,26 +96,48 @@ def read_of(read: Callable, ids: np.ndarray) -> Callable:
   return lambda i: read(table[i])
 
 
-def stream_of(stream: Callable, size: int, ids: np.ndarray) -> Callable:
-  """Returns `Stream.stream` of some of `size` ids, numbered anew."""
-  numbers = np.full(size, -1)
-  numbers[ids] = np.arange(len(ids))
-  table = tf.constant(numbers, tf.int32)
+def _patiently(read: Callable) -> Callable:
+  """Returns `read` as it is where single examples may be unreadable.
 
-  @no_autograph
-  def chosen(order, cycle):
-    dataset = stream(order, cycle).filter(lambda i, *_: table[i] >= 0)
-    return dataset.map(lambda i, *rest: (table[i], *rest))
+  An example that is not there or has a wrong sum gives a file of no bytes. Any
+  other failure is taken for one of the file system: it is tried again, and
+  raises after `len(PAUSES) + 1` times, see `failure`.
+  """
 
-  return chosen
+  def again(example_id):
+    for pause in (*PAUSES, None):
+      try:
+        encoded, label = read(tf.constant(example_id, tf.int32))
+        return encoded.numpy(), label.numpy()
+      except _FINAL:
+        break
+      except (tf.errors.OpError, OSError) as error:
+        if pause is None:
+          reason = str(getattr(error, 'message', error)).splitlines()[0]
+          raise OSError(f'{_FAILURE}{example_id} {reason}') from error
+        time.sleep(pause)
+    return b'', np.int32(-1)
+
+  def fallback(i):
+    encoded, label = tf.numpy_function(again, [i], (tf.string, tf.int32))
+    return tf.ensure_shape(encoded, []), tf.ensure_shape(label, [])
+
+  def either(i):
+    this = tf.data.Dataset.from_tensors(i)
+    found = this.map(read).ignore_errors().concatenate(this.map(fallback))
+    return found.take(1).get_single_element()
+
+  return either
 
 
-def in_memory(dataset: tf.data.Dataset) -> tuple[Callable, int]:
-  """Returns `RandomAccess.read` of a stream's examples, and their number."""
-  encoded, labels = (
-    tf.stack(part) for part in zip(*(row[1:] for row in dataset), strict=True)
-  )
-  return (lambda i: (encoded[i], labels[i])), len(labels)
+def failure(error: tf.errors.OpError) -> tuple[int, str] | None:
+  """Returns the example at which the file system failed, and how it did.
+
+  Args:
+    error: raised by a data set; None is returned if it says something else.
+  """
+  found = re.search(f'{_FAILURE}([0-9]+) (.*)', error.message)
+  return (int(found[1]), found[2]) if found else None
 
 
 def decoded_image(reader: Any, example_id: int) -> np.ndarray:
@@ -203,59 +188,44 @@ def from_files(
   """Maps single (id, epoch) to batches of `local` cropped images.
 
   `on_error` says what becomes of an unreadable one: 'raise'; 'next' takes a
-  readable id instead, see `strides`; 'mark' sets the id to -1.
+  readable id instead, see `strides`; 'mark' sets the id to -1. Where the file
+  system fails, the latter two raise as well: after some tries.
   """
   steps = tf.constant(strides(reader.size) if on_error == 'next' else [0])
 
-  def decoded(i):
+  partner = reader.partner and (lambda i: (reader.partner(i), -1))
+
+  def encoded(i, how):
     i = tf.cast(i % reader.size, tf.int32)
-    encoded, label = reader.read(i)
-    image = _decoded(reader, encoded)
-    if reader.partner is not None:
-      image = (image, _decoded(reader, reader.partner(i)))
+    file, label = how(reader.read)(i)
+    return i, label, file, how(partner)(i)[0] if partner else file
+
+  def decoded(i, label, file, other):
+    image = _decoded(reader, file)
+    if partner:
+      image = (image, _decoded(reader, other))
     return i, label, image
+
+  def readable(i):
+    # Only what is wrong with the file itself is passed over.
+    files = tf.data.Dataset.from_tensors(encoded(i, _patiently))
+    return files.map(decoded).ignore_errors()
 
   def read(wanted, epoch):
     if on_error == 'raise':
-      used, label, image = decoded(wanted)
+      used, label, image = decoded(*encoded(wanted, lambda read: read))
     else:
       tries = tf.cast(wanted, tf.int64)[None]
       if on_error == 'next':
         number = tf.range(min(_TRIES, reader.size), dtype=tf.int64)
         tries += number * tf.cast(steps[wanted], tf.int64)
-      found = tf.data.Dataset.from_tensor_slices(tries).map(decoded)
-      found = found.ignore_errors()
+      found = tf.data.Dataset.from_tensor_slices(tries).flat_map(readable)
       if on_error == 'mark':
         found = found.concatenate(_nothing(reader))
       used, label, image = found.take(1).get_single_element()
     return _record(wanted, used, epoch, label, crops.one(image, used, epoch))
 
   return dataset.map(read, num_parallel_calls=cores()).batch(local)
-
-
-@no_autograph
-def from_stream(
-  reader: Any, dataset: tf.data.Dataset, crops: Any, local: int, on_error: str
-) -> tf.data.Dataset:
-  """Maps (id, epoch, encoded, label) to batches of `local` cropped images.
-
-  `on_error` is 'raise'; 'mark' (see `from_files`); or 'next': the readable
-  rows of the batch take the place, in turn.
-  """
-
-  def read(wanted, epoch, encoded, label):
-    if on_error == 'raise':
-      used, image = wanted, _decoded(reader, encoded)
-    else:
-      found = tf.data.Dataset.from_tensors(encoded).map(
-        lambda x: (wanted, label, _decoded(reader, x))
-      )
-      found = found.ignore_errors().concatenate(_nothing(reader))
-      used, label, image = found.take(1).get_single_element()
-    return _record(wanted, used, epoch, label, crops.one(image, used, epoch))
-
-  dataset = dataset.map(read, num_parallel_calls=cores()).batch(local)
-  return dataset.map(_replace_in_batch) if on_error == 'next' else dataset
 
 
 def finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -290,20 +260,3 @@ def _nothing(reader: Any) -> tf.data.Dataset:
   dtype = tf.float32 if reader.maximum else tf.uint8
   pixel = tf.zeros([1, 1, reader.channels], dtype)
   return tf.data.Dataset.from_tensors((tf.constant(-1), tf.constant(-1), pixel))
-
-
-def _replace_in_batch(batch: dict) -> dict:
-  """Puts the readable rows, in turn, in the place of the unreadable ones."""
-  readable = batch['id'] >= 0
-  check = tf.debugging.Assert(tf.reduce_any(readable), ['nothing readable'])
-  rows = tf.range(tf.size(readable))
-  with tf.control_dependencies([check]):
-    stand_ins = tf.boolean_mask(rows, readable)
-  # From the one after the first unreadable on, each in its turn.
-  turn = tf.cumsum(tf.cast(~readable, tf.int32)) - 1
-  turn += tf.argmin(tf.cast(readable, tf.int32), output_type=tf.int32)
-  turn = tf.gather(stand_ins, turn % tf.size(stand_ins))
-  source = tf.where(readable, rows, turn)
-  wanted = batch['wanted']
-  batch = tf.nest.map_structure(lambda x: tf.gather(x, source), batch)
-  return batch | {'wanted': wanted}

@@ -100,9 +100,6 @@ def _look(split: Split) -> tuple[dict[int, Header], int]:
 
 
 def _some(split: Split, size: int) -> Iterator[tuple[int, BinaryIO]]:
-  if isinstance(split.reader, readers.Stream):  # its first ones, read once
-    reader = split.reader.head(size)
-    split = Split('', size, split.channels, reader)
   for i in np.unique(np.linspace(0, split.size - 1, size).astype(int)):
     try:
       file = headers.opened(split, int(i))

@@ -259,7 +259,7 @@ def _split(
   if len(ids) < split.size:
     some = split_lib.subset(split, ids, 'in part')
   how: dict[str, Any] = {'crop': None} if whole_image else {}
-  batch_size = encoder.batch_size(job)
+  batch_size = encoder.batch_size(job, len(ids))
   count = max(1, _CHUNK // batch_size)
   batches = job.modality.eval_batches(
     some,

@@ -219,9 +219,7 @@ def encode(
   Returns:
     Features float32 [N, D], labels int32 [N], ids int32 [N], in id order.
   """
-  batches = _batches(
-    job, job.modality.eval_batches, split, job.mesh.size, limit
-  )
+  batches = _batches(job, job.modality.eval_batches, split, limit)
   return features.extract(encoder, batches, mesh=job.mesh)
 
 
@@ -247,9 +245,7 @@ def assert_frozen(job: build.Job, encoder: Encoder) -> None:
   Raises:
     RuntimeError: an image's features depend on the batch that it is in.
   """
-  # Two rows in each process are the least that can be told apart.
-  multiple = 2 * jax.process_count()
-  batches = _batches(job, job.modality.eval_batches, job.source.train, multiple)
+  batches = _batches(job, job.modality.eval_batches, job.source.train)
   features.assert_frozen(encoder, next(batches)['input'])
 
 
@@ -267,32 +263,39 @@ def baseline(
     As `encode`.
   """
   _, make = job.modality.baseline
-  return features.flattened(
-    _batches(job, make, split, jax.process_count(), limit)
-  )
+  return features.flattened(_batches(job, make, split, limit))
 
 
-def batch_size(job: build.Job, multiple: int | None = None) -> int:
+def batch_size(job: build.Job, images: int) -> int:
   """Returns the images of an evaluation batch, of all processes together.
 
+  So many a device as the config says, and no more than there are images, about.
+
   Args:
-    job: whose config says it, about.
-    multiple: what it has to be divisible by; None: by the devices.
+    job: whose config and devices.
+    images: of the split.
   """
-  multiple = multiple or job.mesh.size
-  return -(-job.config.evaluation.batch_size // multiple) * multiple
+  devices = job.mesh.size
+  # Two rows are the least in which `assert_frozen` can tell something.
+  some = max(
+    min(
+      job.config.evaluation.batch_size * devices, features.power_of_two(images)
+    ),
+    2 * jax.process_count(),
+  )
+  return -(-some // devices) * devices
 
 
 def _batches(
   job: build.Job,
   make: Callable[..., Any],
   split: Split,
-  multiple: int,
   limit: int | None = None,
 ):
+  images = split.size if limit is None else min(limit, split.size)
   return make(
     split,
-    batch_size=batch_size(job, multiple),
+    batch_size=batch_size(job, images),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     limit=limit,

@@ -1,6 +1,5 @@
 """Images and their augmented views on one sheet."""
 
-import dataclasses
 import textwrap
 from typing import Any, NamedTuple
 
@@ -8,7 +7,6 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from contrastive_jax.data import readers
 from contrastive_jax.reporting import page
 from contrastive_jax.training import build
 
@@ -44,27 +42,17 @@ def sheet(job: build.Job) -> Sheet:
     job: the parts; nothing is trained, and labels are not looked at.
 
   Returns:
-    The views that the training step makes of these images in epoch 0. Of a
-    data set that can only be read in sequence, those of its first images.
+    The views that the training step makes of these images in epoch 0.
   """
   train = job.source.train
-  reader = train.reader
-  if isinstance(reader, readers.Stream):
-    # No batch of a stream before a buffer of thousands is full. The ids of its
-    # first images stay the same, and with them the views.
-    reader = reader.head(MEASURED)
-    train = dataclasses.replace(
-      train, size=min(MEASURED, train.size), labels=None, reader=reader
-    )
   config = job.config.copy_and_resolve_references()
   config.batch_size = min(MEASURED, train.size)
-  source = job.source._replace(train=train)
-  batches = build.train_batches(job._replace(config=config, source=source), 0)
+  batches = build.train_batches(job._replace(config=config), 0)
   batch = next(batches)
   batches.close()
   make_views = jax.jit(job.modality.preview.views)
   return Sheet(
-    [job.modality.preview.example(reader, i) for i in batch['id']],
+    [job.modality.preview.example(train.reader, i) for i in batch['id']],
     jax.device_get(make_views(batch)),
     job.modality.preview.titles,
     job.modality.preview.caption,

@@ -96,7 +96,6 @@ RANGES = {
   'data.maximum': _NOT_NEGATIVE,
   'data.eval_crop': _of(above=0, most=1),
   'data.held_out': _of(least=0, below=1),
-  'data.shuffle_buffer': _COUNT,
   'augment.stages': Range({}, entries=str),  # each once, see `check`
   'augment.crop_rule': _of(among=tuple(crops.RULES)),
   'augment.crop_scale': _PART_OF_AREA,

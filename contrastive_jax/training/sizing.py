@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from contrastive_jax.config import Config, Error
-from contrastive_jax.data import readers
 from contrastive_jax.data.split import Split
 from contrastive_jax.data.tensorflow_host import tf
 from contrastive_jax.training.progress import duration
@@ -250,9 +249,6 @@ def _typical_side(split: Split) -> int:
   if split.image_shape:
     return min(split.image_shape)
   reader, size = split.reader, split.size
-  if isinstance(reader, readers.Stream):  # its first images, read once
-    size = min(_LOOKED_AT, size)
-    reader = reader.head(size)
   sides = []
   for i in np.linspace(0, size - 1, min(_LOOKED_AT, size)).astype(int):
     # Training passes over what cannot be read, and says so at its end.

@@ -74,7 +74,10 @@ def make_gradient_fn(
     (loss, (model_state, metrics, embeddings)), gradient = jax.value_and_grad(
       loss_fn, has_aux=True
     )(params)
-    gradient, metrics = _replica_mean((gradient, {'loss': loss, **metrics}))
+    unreadable = jnp.mean(batch['replaced'].astype(jnp.float32))
+    gradient, metrics = _replica_mean(
+      (gradient, {'loss': loss, 'unreadable': unreadable, **metrics})
+    )
     return (gradient, model_state, metrics), embeddings
 
   return gradient_fn

@@ -42,7 +42,7 @@ def main() -> None:
   splits = {'train': source.train}
   given = embed.Opened(job, state, source, splits, {})
   numbers = itertools.count()
-  size = encoder.batch_size(job)
+  size = encoder.batch_size(job, IMAGES)
   batch = jax.device_put(
     images[:size], NamedSharding(job.mesh, P(job.mesh.axis_names))
   )

@@ -33,8 +33,7 @@ def by_name(job: build.Job, workdir: pathlib.Path) -> dict[str, Represent]:
     FileNotFoundError: there is no checkpoint.
   """
   trained = encoder.restore(job, workdir)
-  size = job.config.evaluation.batch_size
-  size = -(-size // job.mesh.size) * job.mesh.size
+  size = job.config.evaluation.batch_size * job.mesh.size
   make = encoder.frozen(job)
 
   def features_of(state) -> Represent:

@@ -54,16 +54,23 @@ def digits():
   return sources.load('digits').train
 
 
-@pytest.fixture(scope='module')
-def stream(tmp_path_factory):
+def _open_records(root):
   """Three TFRecord files that are too large for memory, allegedly."""
-  root = tmp_path_factory.mktemp('tfds')
-  _prepare(TinyPhotos, root, 'tfrecord')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(tfds_source, 'IN_MEMORY_BYTES', 1)
     split = sources.load('tfds:tiny_photos', data_dir=str(root)).train
-  assert isinstance(split.reader, readers.Stream)
+  assert isinstance(split.reader, readers.RandomAccess)
   return split
+
+
+def _prepared_records(root):
+  _prepare(TinyPhotos, root, 'tfrecord')
+  return _open_records(root)
+
+
+@pytest.fixture(scope='module')
+def records(tmp_path_factory):
+  return _prepared_records(tmp_path_factory.mktemp('tfds'))
 
 
 def _take(split, count, *, views=_VIEWS, batch_size=4, seed=0, **options):
@@ -80,14 +87,15 @@ def _same(a, b):
     np.testing.assert_array_equal(x, y)
 
 
-@pytest.fixture(params=['digits', 'folder', 'stream'])
+@pytest.fixture(params=['digits', 'folder', 'records'])
 def split(request):
   return request.getfixturevalue(request.param)
 
 
 def test_batches_have_their_shapes(split):
   batch = _take(split, 1)[0]
-  assert list(batch) == ['views', 'id', 'epoch', 'label']
+  assert list(batch) == ['views', 'id', 'epoch', 'label', 'replaced']
+  assert batch['replaced'].dtype == bool and not batch['replaced'].any()
   shapes = [(v.shape, v.dtype) for v in batch['views']]
   c = split.channels
   assert shapes == [((4, 24, 24, c), np.uint8), ((4, 16, 16, c), np.uint8)]
@@ -277,28 +285,94 @@ def test_nothing_readable_is_an_error(tmp_path):
     _take(split, 1)
 
 
-def test_a_stream_replaces_within_the_batch(stream):
-  def spoil(i, encoded, label):
-    return i, tf.where(tf.equal(i, 7), 'not an image', encoded), label
+def _counting(split):
+  """The split, and a list of the ids that are read of it."""
+  ids = []
 
-  def damaged(order, cycle):
-    return stream.reader.stream(order, cycle).map(spoil)
+  def counted(i):
+    ids.append(int(i))
+    return np.int32(i)
 
-  reader = dataclasses.replace(stream.reader, stream=damaged)
-  spoilt = dataclasses.replace(stream, reader=reader)
-  batches = pipeline.TrainBatches(spoilt, _VIEWS, batch_size=5, seed=0)
+  def read(i):
+    i = tf.ensure_shape(tf.numpy_function(counted, [i], tf.int32), [])
+    return split.reader.read(i)
+
+  reader = dataclasses.replace(split.reader, read=read)
+  return dataclasses.replace(split, reader=reader), ids
+
+
+@pytest.fixture(scope='module')
+def many(tmp_path_factory):
+  """640 small files, and as many TFRecords."""
+  root = tmp_path_factory.mktemp('many')
+  for i in range(640):
+    image = np.full((8, 8, 3), i % 256, np.uint8)
+    PIL.Image.fromarray(image).save(root / f'{i:03}.png')
+  return sources.load(f'folder:{root}').train
+
+
+@pytest.mark.parametrize('hosts', [1, 2, 4, 64])
+@pytest.mark.parametrize('start', [0, 3])
+def test_a_host_reads_its_own_rows_and_no_others(many, hosts, start):
+  batch, steps, view = 128, 2, _VIEWS[:1]
+  size = many.size // batch * batch
+  order = np.random.default_rng([0, 0]).permutation(many.size)[:size]
+  rows = order.reshape(-1, batch)[start:]
+  for host in {0, hosts - 1}:
+    split, read = _counting(many)
+    batches = pipeline.TrainBatches(
+      split,
+      view,
+      batch_size=batch,
+      seed=0,
+      start_step=start,
+      process_index=host,
+      process_count=hosts,
+    )
+    for _ in range(steps):
+      next(batches)
+    batches.close()
+    share = batch // hosts
+    own = rows[:, host * share : (host + 1) * share].ravel()
+    assert read[: steps * share] and set(read) <= {
+      *own.tolist(),
+      *_next_epoch(many.size, batch, host, share),
+    }
+    # In order, each once: what is beyond these steps is read ahead for later.
+    assert sorted(read[: steps * share - 4]) == sorted(
+      set(read[: steps * share - 4])
+    )
+
+
+def _next_epoch(size, batch, host, share):
+  order = np.random.default_rng([0, 1]).permutation(size)
+  rows = order[: size // batch * batch].reshape(-1, batch)
+  return rows[:, host * share : (host + 1) * share].ravel().tolist()
+
+
+def test_a_damaged_record_is_replaced_and_named(tmp_path):
+  # One byte of a record's image: its sum is wrong, TensorFlow notices.
+  split = _prepared_records(tmp_path)
+  (file, *_) = sorted(tmp_path.rglob('*train*tfrecord*'))
+  data = bytearray(file.read_bytes())
+  data[60] ^= 1
+  file.write_bytes(data)
+  batches = pipeline.TrainBatches(split, _VIEWS, batch_size=5, seed=0)
   taken = [next(batches) for _ in range(2)]
-  for batch, whole in zip(taken, _take(stream, 2, batch_size=5), strict=True):
-    for row, i in enumerate(whole['id']):
-      j = (row + 1) % 5 if i == 7 else row
-      assert batch['id'][row] == whole['id'][j]
-      assert batch['label'][row] == whole['label'][j]
-      _same([v[row] for v in batch['views']], [v[j] for v in whole['views']])
-  assert batches.unreadable == {7: 'tfds:tiny_photos train #7'}
-  evaluated = pipeline.eval_batches(
-    spoilt, image_size=16, crop=1, batch_size=10
-  )
-  assert np.flatnonzero(~next(evaluated)['mask']).tolist() == [7]
+  batches.close()
+  assert batches.unreadable == {0: 'tfds:tiny_photos train #0'}
+  ids = np.concatenate([b['id'] for b in taken])
+  assert sum(b['replaced'].sum() for b in taken) == 1 and 0 not in ids
+  evaluated = pipeline.eval_batches(split, image_size=16, crop=1, batch_size=10)
+  assert np.flatnonzero(~next(evaluated)['mask']).tolist() == [0]
+
+
+def test_a_shard_that_was_cut_is_said(tmp_path):
+  _prepared_records(tmp_path)
+  (file, *_) = sorted(tmp_path.rglob('*train*tfrecord*'))
+  file.write_bytes(file.read_bytes()[:100])
+  with pytest.raises(ValueError, match='damaged: .* has 1 records, and not'):
+    _open_records(tmp_path)
 
 
 @pytest.mark.parametrize('processes', [1, 2])

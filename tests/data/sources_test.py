@@ -296,13 +296,12 @@ def test_tfds_in_both_formats_and_every_way(
   assert (train.size, test.size, train.channels) == (10, 4, 3)
   assert train.class_names == ('x', 'y', 'z')
   assert train.describe(3) == f'{spec} train #3'
-  in_sequence = 'tf' in file_format
   assert isinstance(
     train.reader,
     {
       'decoded': readers.InMemory,
       'memory': readers.RandomAccess,
-      'disk': readers.Stream if in_sequence else readers.RandomAccess,
+      'disk': readers.RandomAccess,
     }[where],
   )
   photos = [

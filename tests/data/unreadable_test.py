@@ -1,6 +1,7 @@
 """Images that cannot be read: what takes their place, and what is said."""
 
 import collections
+import dataclasses
 import json
 import types
 
@@ -8,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from contrastive_jax.data import pipeline, readers, reading, sources
+from contrastive_jax.data import pipeline, reading, sources
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.tensorflow_host import tf
 from contrastive_jax.training import workfolder
@@ -77,23 +78,46 @@ def test_a_single_readable_image_is_found(tmp_path):
   assert set(unreadable) == set(range(12)) - {5}
 
 
-def test_rows_of_a_stream_take_turns():
-  good = tf.io.encode_png(np.zeros((8, 8, 3), np.uint8))
-  rows = [(i, 0, good if i % 2 else b'no image', 0) for i in range(8)]
-  dataset = tf.data.Dataset.from_generator(
-    lambda: iter(rows),
-    output_signature=tuple(
-      tf.TensorSpec([], t) for t in (tf.int32, tf.int32, tf.string, tf.int32)
-    ),
-  )
+def _failing(split, times):
+  """The file system fails at example 3, so many times."""
+  calls = []
 
-  reader = readers.Stream(lambda *_: None, 1, 8, 3)
-  crops = types.SimpleNamespace(one=lambda image, *_: (image[:1, :1],))
-  (batch,) = reading.from_stream(reader, dataset, crops, 8, 'next')
-  assert batch['id'].numpy()[1::2].tolist() == [1, 3, 5, 7]
-  assert collections.Counter(batch['id'].numpy()) == dict.fromkeys(
-    (1, 3, 5, 7), 2
-  )
+  def fails(i):
+    calls.append(i)
+    if len(calls) <= times:
+      raise OSError(5, 'Input/output error')
+    return np.int32(i)
+
+  def read(i):
+    i = tf.cond(
+      tf.equal(i, 3), lambda: tf.numpy_function(fails, [i], tf.int32), lambda: i
+    )
+    return split.reader.read(tf.ensure_shape(i, []))
+
+  reader = dataclasses.replace(split.reader, read=read)
+  return dataclasses.replace(split, reader=reader), calls
+
+
+def test_a_read_that_failed_is_tried_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(reading, 'PAUSES', (0.01, 0.01, 0.01))
+  split = _folder(tmp_path, 16, {5})
+  whole, _ = _batches(split, 2)
+  failing, calls = _failing(split, 4)
+  taken, unreadable = _batches(failing, 2)
+  assert list(unreadable) == [5] and len(calls) > 4
+  for batch, expected in zip(taken, whole, strict=True):
+    np.testing.assert_array_equal(batch['id'], expected['id'])
+    np.testing.assert_array_equal(batch['views'][0], expected['views'][0])
+
+
+def test_a_file_system_that_fails_ends_the_run(tmp_path, monkeypatch):
+  monkeypatch.setattr(reading, 'PAUSES', (0.01, 0.01, 0.01))
+  failing, _ = _failing(_folder(tmp_path, 16, set()), 1000)
+  sentence = r'003.png could not be read in 4 tries \(.*Input/output error'
+  with pytest.raises(ValueError, match=sentence):
+    _batches(failing, 2)
+  with pytest.raises(ValueError, match=sentence):
+    list(pipeline.eval_batches(failing, image_size=8, crop=1, batch_size=8))
 
 
 def _reported(tmp_path, unreadable, train):

@@ -14,10 +14,10 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.training import build, optim, step
+from contrastive_jax.training import build, optim, parity, step
 from contrastive_jax.training.checkpoint import Checkpoints
-from experiments import parity, small_configs
-from experiments.parity import relative_errors
+from contrastive_jax.training.parity import relative_errors
+from experiments import small_configs
 from tests import tiny
 
 CONFIGS = [

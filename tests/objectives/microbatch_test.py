@@ -6,8 +6,8 @@ import optax
 import pytest
 
 from contrastive_jax.config import Config, Error
-from contrastive_jax.training import build, step
-from experiments import parity, small_configs
+from contrastive_jax.training import build, parity, step
+from experiments import small_configs
 from tests import tiny
 from tests.objectives.contract_test import BOUND, NAMES, plain
 

@@ -4,9 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax.training import step
-from experiments import parity
-from experiments.parity import relative_errors
+from contrastive_jax.training import parity, step
+from contrastive_jax.training.parity import relative_errors
 from tests import tiny
 
 DEVICES = [2, 4, 8]

@@ -15,9 +15,11 @@ from contrastive_jax.data.split import Source
 
 
 class TrainBatches(Protocol):
-  """Endless batches of one process, {'views', 'id', 'epoch', 'label'}.
+  """Endless batches of one process.
 
-  `unreadable` names, by id, the examples that could not be read.
+  {'views', 'id', 'epoch', 'label', 'replaced'}, of which the last, bool [b],
+  says which rows stand in for an example that could not be read. `unreadable`
+  names those examples, by id.
   """
 
   unreadable: dict[int, str]

@@ -63,7 +63,6 @@ def make(config: Config, split: Split) -> Modality:
       views=specs,
       interpolation=data.interpolation,
       antialias=data.antialias,
-      shuffle_buffer=data.shuffle_buffer,
     ),
     views=lambda batch: tuple(
       network_input(images, data) for images in augmented_views(batch, config)

@@ -2,17 +2,19 @@
 
 Examples are read straight from the files (TFRecord or array_record), in file
 order: that is what an id counts. Small images are decoded once, other small
-splits are kept in memory as they are; beyond that, array_record is read at
-random and TFRecord in sequence.
+splits are kept in memory as they are; beyond that, records are read where they
+lie, TFRecords from where a walk through the files found them to begin.
 
 `tfds:NAME?split=unlabelled&test=test&image=photo&label=breed` names the parts
 that are read, any of the four. What is left open is chosen by `_parts`, and
 said in a note of the source.
 """
 
+import concurrent.futures
 import dataclasses
 import difflib
 import functools
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -22,7 +24,7 @@ import numpy as np
 
 from contrastive_jax.config import Error, MissingError
 from contrastive_jax.data import decode
-from contrastive_jax.data.readers import RandomAccess, Stream
+from contrastive_jax.data.readers import RandomAccess
 from contrastive_jax.data.sources import _parts
 from contrastive_jax.data.split import Source, Split, from_arrays
 from contrastive_jax.data.tensorflow_host import no_autograph, tf
@@ -35,6 +37,8 @@ SPEC = 'tfds:NAME'
 IN_MEMORY_BYTES = 2 * 1024**3
 # Images of fixed shape up to this side are kept decoded.
 _DECODED_SIDE = 128
+# Files walked through side by side.
+_WALKERS = 16
 # Examples by whose labels it is judged whether there are any.
 _LABELS_LOOKED_AT = 1000
 
@@ -158,9 +162,9 @@ def _split(
       read, num_parallel_calls=4, deterministic=True
     )
   else:
-    stream = _in_sequence(files, info.shard_lengths, parse)
-    reader = Stream(stream, len(files), size, channels)
-    ordered = reader.in_order().map(lambda _, *x: x)
+    read = _records(spec, files, info.shard_lengths, parse)
+    reader = RandomAccess(read, size, channels)
+    ordered = tf.data.TFRecordDataset(files).map(parse)
 
   def names_of(labels: np.ndarray) -> tuple[str, ...] | None:
     # Splits without public labels (ImageNet's test) carry -1.
@@ -220,26 +224,51 @@ def _random_access(files: list[str], parse):
   return read
 
 
-def _in_sequence(files: list[str], lengths: list[int], parse):
-  """Returns `Stream.stream` over TFRecord files of so many records each."""
-  starts = np.cumsum([0, *lengths])[:-1]
+def _records(spec: str, files: list[str], lengths: list[int], parse):
+  """Returns the function id -> (encoded file, label) over TFRecord files.
+
+  The files are walked once, from length to length, so that any record can be
+  read where it lies: the order is that of any files, and a process reads the
+  records of no other.
+  """
+  with concurrent.futures.ThreadPoolExecutor(_WALKERS) as pool:
+    begin = list(pool.map(_beginnings, files))
+  for file, found, length in zip(files, begin, lengths, strict=True):
+    if len(found) != length:
+      raise Error(
+        f'{spec} is damaged: {file} has {len(found):,} records, and not the '
+        f'{length:,} that its data set tells of'
+      )
+  shards = tf.constant(np.repeat(np.arange(len(files)), lengths), tf.int32)
+  names, offsets = tf.constant(files), tf.constant(np.concatenate(begin))
 
   @no_autograph
-  def stream(shards, cycle):
-    def one(shard):
-      records = tf.data.TFRecordDataset(tf.gather(files, shard))
-      records = records.enumerate(tf.gather(starts, shard))
-      return records.map(lambda i, r: (tf.cast(i, tf.int32), *parse(r)))
-
-    return tf.data.Dataset.from_tensor_slices(shards).interleave(
-      one,
-      cycle_length=cycle,
-      block_length=16,
-      num_parallel_calls=cycle,
-      deterministic=True,
+  def read(i):
+    # Checks the record's sums; only the raw operation takes an offset.
+    record = tf.raw_ops.TFRecordDatasetV2(
+      filenames=names[shards[i]][None],
+      compression_type='',
+      buffer_size=tf.constant(0, tf.int64),
+      byte_offsets=offsets[i][None],
     )
+    spec = tf.TensorSpec([], tf.string)
+    record = tf.data.experimental.from_variant(record, spec)
+    return parse(record.take(1).get_single_element())
 
-  return stream
+  return read
+
+
+def _beginnings(path: str) -> np.ndarray:
+  """Returns the offsets of a TFRecord file's records, in bytes, int64."""
+  found, at = [], 0
+  with open(path, 'rb', buffering=0) as file:
+    size = os.fstat(file.fileno()).st_size
+    while at < size:
+      found.append(at)
+      # The length, its sum, the record, its sum: 8, 4, length and 4 bytes.
+      length = os.pread(file.fileno(), 8, at)
+      at += 16 + int.from_bytes(length, 'little')
+  return np.array(found, np.int64)
 
 
 def _collect(spec: str, dataset) -> tuple[np.ndarray, np.ndarray]:
