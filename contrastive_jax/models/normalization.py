@@ -1,5 +1,6 @@
 """Batch normalization that means the same on any number of devices."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -130,13 +131,12 @@ class BatchNorm(nn.Module):
       mean, var = _moments(y, tuple(range(y.ndim - 1)))
     else:
       if self.group is None:
-        mean, var = _global_moments(y, axis_name)
+        (mean, var), new = _global_moments(y, axis_name)
+        new_mean, new_var = (moment.reshape(features) for moment in new)
       else:
         y, mean, var = _ghost_moments(y, self.group, axis_name, views)
-      new_mean = mean.reshape(-1, features).mean(0)
-      new_var = var.reshape(-1, features).mean(0)
-      if self.group is not None and axis_name:
-        new_mean, new_var = jax.lax.pmean((new_mean, new_var), axis_name)
+        new = jnp.stack([m.reshape(-1, features).mean(0) for m in (mean, var)])
+        new_mean, new_var = jax.lax.pmean(new, axis_name) if axis_name else new
       keep, add = self.momentum, 1 - self.momentum
       running_mean.value = keep * running_mean.value + add * new_mean
       running_var.value = keep * running_var.value + add * new_var
@@ -151,12 +151,51 @@ class BatchNorm(nn.Module):
 
 
 def _global_moments(x, axis_name):
-  mean, var = _moments(x, tuple(range(x.ndim - 1)))
-  if axis_name:
-    # Law of total variance: each device's own, and that of their means.
-    local_mean, mean = mean, jax.lax.pmean(mean, axis_name)
-    var = jax.lax.pmean(var + jnp.square(local_mean - mean), axis_name)
-  return mean, var
+  """Returns moments over all devices, and the same without a gradient."""
+  moments = _moments(x, tuple(range(x.ndim - 1)))
+  if axis_name is None:
+    return moments, moments
+  return _of_all(moments, axis_name)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _of_all(moments, axis_name):
+  """Mean and variance over all devices, from each device's own.
+
+  A network waits for this at every norm, in each direction: one collective
+  there, one back. (What jax.grad makes of the mean of the means and the mean of
+  the variances has two.) They are gathered, for E[x^2] - E[x]^2 of sums would
+  have no digit left where the mean is large.
+
+  Args:
+    moments: two arrays of this device, alike.
+    axis_name: of the devices.
+
+  Returns:
+    The moments, each device's to differentiate, and the same as one value of
+    all devices, which has no gradient.
+  """
+  return _forward(moments, axis_name)[0]
+
+
+def _forward(moments, axis_name):
+  means, variances = jax.lax.all_gather(
+    jnp.stack(moments), axis_name, axis=1, to='invarying'
+  )
+  mean = means.mean(0)
+  # Law of total variance: each device's own, and that of their means.
+  shared = mean, (variances + jnp.square(means - mean)).mean(0)
+  own = jax.lax.pcast(shared, axis_name, to='varying')
+  return (own, shared), moments[0] - own[0]
+
+
+def _backward(axis_name, deviation, gradients):
+  share = jax.lax.pmean(jnp.stack(gradients[0]), axis_name)
+  of_mean, of_var = jax.lax.pcast(share, axis_name, to='varying')
+  return ((of_mean + 2 * deviation * of_var, of_var),)
+
+
+_of_all.defvjp(_forward, _backward)
 
 
 def _ghost_moments(x, group, axis_name, views):
@@ -172,8 +211,8 @@ def _ghost_moments(x, group, axis_name, views):
   if devices > 1:
     # Gathered rather than reduced by psum(axis_index_groups=...), which
     # shard_map does not promise; the statistics are small.
-    means = _of_my_group(mean, devices, axis_name)
-    variances = _of_my_group(var, devices, axis_name)
+    both = _of_my_group(jnp.stack([mean, var]), devices, axis_name)
+    means, variances = both[:, 0], both[:, 1]
     mean = means.mean(0)
     var = (variances + jnp.square(means - mean)).mean(0)
   return x, mean, var

@@ -59,8 +59,7 @@ def test_too_few_checkpoints(folder, monkeypatch):
 
 
 def test_the_choice_beside_the_best_on_test(folder, monkeypatch):
-  monkeypatch.setattr(probe_choice, 'RATES', (1e-6, 1.0))
-  monkeypatch.setattr(probe_choice, 'DECAYS', (0.0,))
+  monkeypatch.setattr(probe_choice, 'DECAYS', (1e6, 0.0))
   found = probe_choice.compare(str(folder))
   assert found.worst < found.best and 0.5 < found.chosen <= found.best + 0.05
   assert found.best_lbfgs > 0.5
