@@ -24,6 +24,9 @@ from contrastive_jax.training.state import TrainState
 
 Encoder = jax.tree_util.Partial
 
+# Fields of earlier versions: what they set is fitted, or read, otherwise now.
+_GONE = (('evaluation', 'probe_epochs'), ('data', 'shuffle_buffer'))
+
 
 def load(
   workdir: str | pathlib.Path,
@@ -155,6 +158,8 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     raise Error(f'{path} is damaged (it does not say how long the run is)')
   del fields['run']
   try:
+    for part, field in _GONE:
+      fields.get(part, {}).pop(field, None)
     config = ml_collections.ConfigDict(fields)
     _fill(config, base())
     check_keys(config)

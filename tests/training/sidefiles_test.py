@@ -188,3 +188,15 @@ def test_sweeps(tmp_path, good, name, kind):
     ),
     'sweep.json',
   )
+
+
+def test_a_config_of_an_earlier_version_is_read(tmp_path):
+  config = tiny.get_config()
+  fields = config.to_dict() | {'run': {'total_steps': 4}}
+  fields['evaluation']['probe_epochs'] = 50
+  fields['data']['shuffle_buffer'] = 50_000
+  (tmp_path / 'config.json').write_text(json.dumps(fields))
+  read = encoder.read_config(tmp_path)
+  assert json.dumps(read.to_dict(), sort_keys=True) == json.dumps(
+    config.to_dict(), sort_keys=True
+  )
