@@ -55,6 +55,9 @@ def base() -> Config:
   # scheduler to start it again (training/watchdog.py); 0: it waits for ever.
   c.watchdog_minutes = 30.0
   c.mapping = 'shard_map'  # or 'pmap': the same step, mapped the older way
+  # 'zero': each device has its part of the optimizer's state and of moving
+  # averages; the same numbers but for rounding.
+  c.sharding = 'replicated'
 
   c.objective = ml_collections.ConfigDict()
   c.objective.name = 'simclr'  # a module of contrastive_jax.objectives

@@ -22,6 +22,7 @@ from contrastive_jax.training import (
   processes,
   progress,
   workfolder,
+  zero,
 )
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.lock import Lock
@@ -114,6 +115,7 @@ def pretrain(
       except (health.Collapsed, during.Worse) as stopped:
         _write_summary(workdir, {**stopped.report, **comparison.NOTHING})
         raise
+    state = zero.whole(state)
     unreadable = workfolder.report_unreadable(unreadable, job, workdir)
     done = int(state.step)
     if done < job.run.total_steps:

@@ -89,7 +89,9 @@ def test_gradient_of_two_processes(tmp_path):
 
 def test_the_main_job_in_two_processes(tmp_path):
   together, alone = tmp_path / 'together', tmp_path / 'alone'
-  finish(start_pair(job(free_port(), together, '--cpu_devices=1')))
+  # And the optimizer's state is in parts, of which each process has some.
+  parts = '--cpu_devices=1', '--config.sharding=zero'
+  finish(start_pair(job(free_port(), together, *parts)))
   process = train_test.start(f'--workdir={alone}')
   output, _ = process.communicate(timeout=300)
   assert process.returncode == 0, output

@@ -162,6 +162,7 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
       fields.get(part, {}).pop(field, None)
     config = ml_collections.ConfigDict(fields)
     _fill(config, base())
+    config.sharding = 'replicated'  # nothing is updated here
     check_keys(config)
     ranges.check(config)
   except (ValueError, TypeError, AttributeError, KeyError) as error:

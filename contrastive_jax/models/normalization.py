@@ -150,7 +150,7 @@ class BatchNorm(nn.Module):
     return y.reshape(x.shape).astype(x.dtype)
 
 
-def _global_moments(x, axis_name):
+def _global_moments(x, axis_name) -> Any:
   """Returns moments over all devices, and the same without a gradient."""
   moments = _moments(x, tuple(range(x.ndim - 1)))
   if axis_name is None:

@@ -23,7 +23,7 @@ from contrastive_jax.data.modalities import Modality
 from contrastive_jax.diagnostics import health
 from contrastive_jax.models import encoders, microbatch
 from contrastive_jax.objectives import Objective, Run
-from contrastive_jax.training import optim, ranges, sizing, step
+from contrastive_jax.training import optim, ranges, sizing, step, zero
 from contrastive_jax.training.state import TrainState
 
 _MOST_STEPS = 2**31 - 1  # TrainState.step is an int32
@@ -82,6 +82,8 @@ def build(
     raise Error(
       f'batch size {config.batch_size} is not divisible by {devices} devices'
     )
+  if config.sharding == 'zero' and config.mapping == 'pmap':
+    raise Error("sharding is 'zero', which takes mapping='shard_map', not pmap")
   source = labels.checked(source or _load(config))
   split = source.train
   _settle_white(config, split)
@@ -213,8 +215,61 @@ def init_state(job: Job) -> TrainState:
       rng=keys.of(seed, keys.Purpose.STEP),
     )
 
-  everywhere = NamedSharding(job.mesh, P())
-  return jax.jit(init, out_shardings=everywhere)()
+  places: Any = NamedSharding(job.mesh, P())
+  if job.config.sharding == 'zero':
+    places = zero.places(jax.eval_shape(init), job.mesh)
+  return jax.jit(init, out_shardings=places)()
+
+
+def state_shapes(job: Job) -> Any:
+  """Returns shapes and shardings of `init_state`, without computing it."""
+  state = jax.eval_shape(lambda: init_state(job))
+  places = jax.tree.map(lambda _: NamedSharding(job.mesh, P()), state)
+  if job.config.sharding == 'zero':
+    places = zero.places(state, job.mesh)
+  return jax.tree.map(
+    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+    state,
+    places,
+  )
+
+
+def train_step(job: Job, *, donate: bool = True) -> Any:
+  """Returns the job's step: (state, this process's batch) -> outputs.
+
+  Args:
+    job: the parts.
+    donate: whether the state's memory is reused; it may not be read again.
+
+  Returns:
+    As `step.mapped`.
+  """
+  parts = job.objective, job.optimizer, job.modality
+  if job.config.sharding == 'replicated':
+    return step.mapped(
+      step.make_train_step(*parts), job.mesh, job.config.mapping, donate=donate
+    )
+  compiled = global_step(job, donate=donate)
+  return lambda state, batch: compiled(state, step.shard(batch, job.mesh))
+
+
+def global_step(job: Job, *, donate: bool) -> Any:
+  """Returns the job's step as a jitted function of global arrays.
+
+  Args:
+    job: the parts, of any `sharding`, mapped by shard_map.
+    donate: see `train_step`.
+
+  Returns:
+    A function that can be lowered.
+  """
+  parts = job.objective, job.optimizer, job.modality
+  if job.config.sharding == 'replicated':
+    train_step = step.make_train_step(*parts)
+    return step.over_shards(train_step, job.mesh, donate=donate)
+  return jax.jit(
+    zero.train_step(*parts, job.mesh), donate_argnums=(0,) if donate else ()
+  )
 
 
 def untrained_state(job: Job) -> TrainState:
@@ -226,7 +281,8 @@ def untrained_state(job: Job) -> TrainState:
   """
   config = job.config.copy_and_resolve_references()
   config.encoder.zero_init_last_scale = False
-  return init_state(job._replace(objective=objectives.make(config, job.run)))
+  objective = objectives.make(config, job.run)
+  return zero.whole(init_state(job._replace(objective=objective)))
 
 
 def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _MORE, _ALL = '(more)', '(all, and the step)'
 
 
 class Checkpoints:
-  """The checkpoints of one run, all of whose state is replicated.
+  """The checkpoints of one run, its state replicated or in parts.
 
   With several processes, each of them must make every call.
   """
@@ -164,7 +164,7 @@ class Checkpoints:
 
     Args:
       step: the step that `state` has reached.
-      state: any pytree of replicated arrays.
+      state: any pytree of arrays.
       force: also when the step is no multiple of `every_steps`.
       more: a JSON object that is to be there when the state is restored.
 
@@ -179,7 +179,7 @@ class Checkpoints:
     if step in self._manager.all_steps():
       return False
     for leaf in jax.tree.leaves(state):
-      if isinstance(leaf, jax.Array):
+      if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
         leaf.copy_to_host_async()
     state = jax.tree.map(_to_host, state)
     hashes = {name: _hash(leaf) for name, leaf in _named(state).items()}
@@ -296,7 +296,11 @@ def _like(tree: Any, leaves: dict[str, Any]) -> Any:
 
 def _to_host(leaf: Any) -> np.ndarray:
   """Copies: on CPU, np.asarray is a view of a buffer soon to be donated."""
-  return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+  if _is_key(leaf):
+    leaf = jax.random.key_data(leaf)
+  elif isinstance(leaf, jax.Array) and not leaf.is_fully_replicated:
+    leaf = multihost_utils.process_allgather(leaf, tiled=True)
+  return np.array(leaf)
 
 
 def _place(leaf: Any, value: np.ndarray) -> Any:

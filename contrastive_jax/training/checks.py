@@ -187,12 +187,7 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 def _step(job: build.Job) -> Any:
-  return step.mapped(
-    step.make_train_step(job.objective, job.optimizer, job.modality),
-    job.mesh,
-    job.config.mapping,
-    donate=False,
-  )
+  return build.train_step(job, donate=False)
 
 
 def _small(job: build.Job) -> Config:

@@ -27,6 +27,7 @@ _FREE = (
 # What changes rounding alone, which is said.
 _ROUNDING = {
   'mapping': 'mapping',
+  'sharding': 'sharding',
   'microbatch': 'microbatch',
   'run.devices': 'devices',
 }

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from contrastive_jax.config import DivergedError
 from contrastive_jax.diagnostics import embedding, health
-from contrastive_jax.training import build, progress, records, step, watchdog
+from contrastive_jax.training import build, progress, records, watchdog, zero
 from contrastive_jax.training.best import Best
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.state import TrainState
@@ -69,11 +69,7 @@ def train(
     DivergedError: the loss is no longer finite.
     health.Collapsed: config.on_collapse is 'stop', and it has.
   """
-  train_step = step.mapped(
-    step.make_train_step(job.objective, job.optimizer, job.modality),
-    job.mesh,
-    job.config.mapping,
-  )
+  train_step = build.train_step(job)
   batches = build.train_batches(job, start_step)
   meter = progress.Meter(job.run, start_step, job.config.minutes)
   report = Report(job, workdir, start_step, meter, on_report, interval, watch)
@@ -156,7 +152,7 @@ class Report:
   def begin(self, state: TrainState) -> None:
     """Reports step 0: what the encoder is worth before it is trained."""
     if self._watch is not None:
-      self._records.write(self._watch.start(state))
+      self._records.write(self._watch.start(zero.whole(state)))
 
   def __call__(self, moment: Moment) -> None:
     """Takes the step's metrics in; reports if it is time."""
@@ -190,7 +186,7 @@ class Report:
       watch = None
     self._reported = done
     if watch is not None:
-      self.last |= watch.measure(moment.state)
+      self.last |= watch.measure(zero.whole(moment.state))
       self._meter.restart(done)
     self._records.write(self.last)
     self._meter.show(self.last)

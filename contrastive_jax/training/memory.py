@@ -1,6 +1,7 @@
 """What a step needs of each device, from its compiled program: nothing runs."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -87,15 +88,10 @@ def needs(config: Config, source: Source, mesh: jax.sharding.Mesh) -> Needs:
     Error: the config makes no sense, or this device's compiler does not say.
   """
   job = build.build(config, mesh, source)
-  state = jax.eval_shape(lambda: build.init_state(job))
+  state = build.state_shapes(job)
   batch = _batch(job)
-  train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
   began = time.perf_counter()
-  compiled = (
-    step.over_shards(train_step, mesh, donate=True)
-    .lower(state, batch)
-    .compile()
-  )
+  compiled = build.global_step(job, donate=True).lower(state, batch).compile()
   seconds = time.perf_counter() - began
   memory = compiled.memory_analysis()
   if memory is None:
@@ -108,7 +104,7 @@ def needs(config: Config, source: Source, mesh: jax.sharding.Mesh) -> Needs:
     optimizer=_bytes(state.opt_state),
     state=_bytes(held) - _bytes(queue),
     queue=_bytes(queue),
-    input=_bytes(batch) // mesh.size,
+    input=_bytes(batch),
     temporary=memory.temp_size_in_bytes,
     output=memory.output_size_in_bytes - memory.alias_size_in_bytes,
     seconds=seconds,
@@ -208,11 +204,12 @@ def _batch(job: build.Job) -> Any:
 
 
 def _bytes(tree: Any) -> int:
-  """Of arrays or their shapes; a key counts as its numbers."""
+  """Of a device's part of arrays, or of their shapes; keys are left out."""
   total = 0
   for leaf in jax.tree.leaves(tree):
     if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      total += leaf.size * leaf.dtype.itemsize
+      shape = leaf.sharding.shard_shape(leaf.shape)
+      total += math.prod(shape) * leaf.dtype.itemsize
   return total
 
 

@@ -62,6 +62,7 @@ RANGES = {
   'on_worse': _of(among=('warn', 'stop')),
   'watchdog_minutes': _NOT_NEGATIVE,
   'mapping': _of(among=('shard_map', 'pmap')),
+  'sharding': _of(among=('replicated', 'zero')),
   'objective.name': _ANY,
   # Names are looked up by the encoder's family, which may be the user's own.
   'encoder.name': _ANY,

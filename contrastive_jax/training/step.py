@@ -87,6 +87,7 @@ def make_train_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
   modality: Modality,
+  gradient_fn: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
   """Returns train_step(state, batch) -> (state, metrics), embeddings.
 
@@ -94,11 +95,12 @@ def make_train_step(
     objective: what is minimized.
     optimizer: how.
     modality: see `make_gradient_fn`.
+    gradient_fn: in place of it, where the gradient alone is mapped.
 
   Returns:
     A pure function to be mapped over the axis AXIS: `mapped`.
   """
-  gradient_fn = make_gradient_fn(objective, modality)
+  gradient_fn = gradient_fn or make_gradient_fn(objective, modality)
 
   def train_step(state: TrainState, batch: dict[str, Any]):
     (gradient, model_state, metrics), embeddings = gradient_fn(state, batch)
