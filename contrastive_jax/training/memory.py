@@ -89,7 +89,7 @@ def needs(config: Config, source: Source, mesh: jax.sharding.Mesh) -> Needs:
   """
   job = build.build(config, mesh, source)
   state = build.state_shapes(job)
-  batch = _batch(job)
+  batch = batch_shapes(job)
   began = time.perf_counter()
   compiled = build.global_step(job, donate=True).lower(state, batch).compile()
   seconds = time.perf_counter() - began
@@ -179,8 +179,12 @@ def _with(config: Config, field: str, number: int) -> Config:
   return config
 
 
-def _batch(job: build.Job) -> Any:
-  """Shapes of a whole batch, from one of two images."""
+def batch_shapes(job: build.Job) -> Any:
+  """Returns the shapes of a whole batch, from one of two images.
+
+  Args:
+    job: whose data has at least two.
+  """
   split = job.source.train
   batches = job.modality.train_batches(
     dataclasses.replace(split, size=min(split.size, 2)),
