@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -140,8 +141,8 @@ def nearest(
   The bank stays on the host, in its own dtype, and passes through the devices
   once, in blocks of B = 16,384 rows. A device holds about 4 D (M / devices +
   2 B) + 4 chunk B bytes: for ImageNet (M = 50,000, D = 2048) on one device 0.41
-  + 0.27 + 0.07 GB, however large the bank. In several processes each one does
-  the whole search on its own devices.
+  + 0.27 + 0.07 GB, however large the bank. In several processes, all of which
+  have to call this, each one searches for its share of the queries.
 
   Args:
     bank_features: [N, D], any float dtype; not normalized.
@@ -170,6 +171,22 @@ def nearest(
       f'the bank {bank_features.shape[1]}'
     )
   features_lib.check_finite(query_features, 'query')
+  processes = jax.process_count()
+  if processes == 1:
+    return _nearest(bank_features, query_features, k, chunk, mesh)
+  share = -(-len(query_features) // processes)
+  mine = _rows(query_features, share * jax.process_index(), share)
+  found = _nearest(bank_features, mine, k, chunk, mesh)
+  similarity, index = (
+    multihost_utils.process_allgather(x, tiled=True)[: len(query_features)]
+    for x in found
+  )
+  return similarity, index
+
+
+def _nearest(bank_features, query_features, k, chunk, mesh):
+  """Does the search of `nearest` on the devices of this process."""
+  total = len(bank_features)
   devices = jax.local_devices() if mesh is None else mesh.local_devices
   mesh = Mesh(np.array(devices), ('data',))
   split, copied = NamedSharding(mesh, P('data')), NamedSharding(mesh, P())

@@ -111,6 +111,9 @@ def fit_probe(
   A weight decay w stands for w L, where L is the largest eigenvalue of the
   standardized features' covariance. It acts on the weights, not on the bias.
 
+  The rows are spread over all devices, of all processes: each of these has to
+  call this, with the same features.
+
   Args:
     features: [N, D], any float dtype.
     labels: [N], integers in [0, num_classes).
@@ -158,22 +161,28 @@ def fit_probe(
   held_out = _held_out(labels, validation_share, rng)
   # The number of rows is rounded up, so that few sizes are ever compiled.
   rounding = features_lib.power_of_two(len(labels)) // 16 or 1
-  rounding = math.lcm(rounding, jax.local_device_count())
+  rounding = math.lcm(rounding, jax.device_count())
   rows = -(-len(labels) // rounding) * rounding
   # The last split holds nothing out: its heads are the ones to take.
   held_out = np.concatenate([held_out, np.zeros((len(labels), 1), bool)], 1)
   kept = (~held_out / np.sum(~held_out, axis=0)).astype(np.float32)
-  data = _over_devices(rows, inputs, labels, kept, held_out)
-  weights, bias = logistic.fit_path(*data[:3], decays, num_classes=num_classes)
-  accuracy, loss = (
-    np.asarray(score)
-    for score in logistic.score(weights, bias, *data[:2], data[3])
+  mesh = jax.make_mesh(
+    (jax.device_count(),), ('rows',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  data = _over_devices(mesh, rows, inputs, labels, kept, held_out)
+  heads = logistic.fit_path(*data[:3], decays, num_classes=num_classes)
+  scores = logistic.score(*heads, *data[:2], data[3])
+  # On every device, for those of other processes cannot be read.
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  weights, bias, accuracy, loss = (
+    np.asarray(x)
+    for x in jax.jit(lambda *x: x, out_shardings=everywhere)(*heads, *scores)
   )
   best = np.lexsort((loss, -accuracy))[0]
-  chosen = np.asarray(weights[best, -1]).T
+  chosen = weights[best, -1].T
   return Probe(
     weights=chosen if axes is None else axes.T @ chosen,
-    bias=np.asarray(bias[best, -1]),
+    bias=bias[best, -1],
     mean=mean,
     std=std,
     weight_decay=relative[best],
@@ -252,18 +261,19 @@ def _largest_eigenvalue(x: np.ndarray, rng: np.random.Generator) -> float:
   return max(value, 1e-12)
 
 
-def _over_devices(rows: int, *arrays: np.ndarray) -> list[jax.Array]:
-  """Pads them to so many rows, spread over the devices of this process."""
-  mesh = jax.make_mesh(
-    (jax.local_device_count(),),
-    ('rows',),
-    axis_types=(jax.sharding.AxisType.Auto,),
-    devices=jax.local_devices(),
+def _over_devices(
+  mesh: jax.sharding.Mesh, rows: int, *arrays: np.ndarray
+) -> list[jax.Array]:
+  """Pads them to so many rows, and spreads these over the devices."""
+  by_rows = jax.sharding.NamedSharding(
+    mesh, jax.sharding.PartitionSpec(*mesh.axis_names)
   )
-  by_rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('rows'))
-  return [
-    jax.device_put(
-      np.pad(a, [(0, rows - len(a))] + [(0, 0)] * (a.ndim - 1)), by_rows
+
+  def spread(array):
+    lack = [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1)
+    padded = np.pad(array, lack)
+    return jax.make_array_from_callback(
+      padded.shape, by_rows, padded.__getitem__
     )
-    for a in arrays
-  ]
+
+  return [spread(array) for array in arrays]
