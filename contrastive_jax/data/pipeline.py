@@ -56,22 +56,27 @@ class _RandomCrops(NamedTuple):
   def one(self, image, example_id, epoch):
     # Of a pair, the views are of the one and the other in turn.
     images = image if isinstance(image, tuple) else (image,)
-    return tuple(
-      crops.resize_one(
-        images[v % len(images)],
+    made: list[Any] = [None] * len(self.views)
+    for first, image in enumerate(images):
+      own = range(first, len(made), len(images))
+      boxes = [
         crops.random_box(
           crops.draws(self.seed, v, example_id, epoch),
-          tf.shape(images[v % len(images)])[:2],
-          view.scale,
-          view.ratio,
-          view.rule,
-        ),
-        view.size,
+          tf.shape(image)[:2],
+          self.views[v].scale,
+          self.views[v].ratio,
+          self.views[v].rule,
+        )
+        for v in own
+      ]
+      made[first :: len(images)] = crops.resize(
+        image,
+        boxes,
+        [self.views[v].size for v in own],
         self.interpolation,
         self.antialias,
       )
-      for v, view in enumerate(self.views)
-    )
+    return tuple(made)
 
   def many(self, images, ids, epochs):
     made = []
@@ -108,8 +113,10 @@ class _CentralCrop(NamedTuple):
 
   def one(self, image, *_):
     box = self._box(tf.shape(image)[:2])
-    how = (self.size, self.interpolation, self.antialias)
-    return crops.resize_one(image, box, *how)
+    (made,) = crops.resize(
+      image, [box], [self.size], self.interpolation, self.antialias
+    )
+    return made
 
   def many(self, images, ids, _):
     box = self._box(tf.shape(images)[1:3])

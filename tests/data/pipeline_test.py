@@ -199,7 +199,7 @@ def _reference(image, box, size, interpolation):
 def test_resizing_is_its_definition(interpolation, box):
   image = skimage.data.coffee()[:90, :120]
   expected = _reference(image, box, 40, interpolation)
-  one = crops.resize_one(image, box, 40, interpolation).numpy()
+  one = crops.resize(tf.constant(image), [box], [40], interpolation)[0].numpy()
   boxes = tf.constant([box])
   many = crops.resize_many(image[None], boxes, 40, interpolation)[0].numpy()
   # TensorFlow looks its cubic up in a table of 1024 entries.
