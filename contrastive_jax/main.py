@@ -78,7 +78,7 @@ def main(argv: Sequence[str], termination: Termination) -> None:
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
     command_line.shorten_tracebacks()
-  with command_line.errors_in_a_sentence():
+  with command_line.errors_in_a_sentence(), termination.answers_first():
     if not _WORKDIR.value.strip():
       raise Error('--workdir is empty: give it a folder')
     set_up_devices(_CONFIG.value.batch_size)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str], termination: Termination) -> None:
   # Only now: the import reads data, and makes TensorFlow leave devices alone.
   from contrastive_jax import train
 
-  with command_line.errors_in_a_sentence():
+  with command_line.errors_in_a_sentence(), termination.answers_first():
     coordinator = _COORDINATOR.value if _PROCESSES.value else None
     host = rendezvous.address(coordinator)[0] if coordinator else None
     with watch.watched(host):

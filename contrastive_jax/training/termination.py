@@ -1,11 +1,13 @@
 """Signals: SIGTERM, Ctrl-C and SIGHUP end a job with its state on disk."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 _EXIT_CODES: dict[int, int] = {
   signal.SIGTERM: 0,
@@ -33,6 +35,7 @@ class Termination:
     """Does nothing yet; signals are caught within `with`."""
     self._received: int | None = None
     self._at_once = True
+    self._answering = False
     self._before = {}
     self._wakeup = (-1, -1)
     self._handler_of_jax: int | None = None
@@ -92,6 +95,20 @@ class Termination:
     if self._received is not None:
       sys.exit(self.exit_code)
 
+  @contextlib.contextmanager
+  def answers_first(self) -> Iterator[None]:
+    """Lets no error end the process while a signal is being answered.
+
+    What another process's end, by the same signal, makes of this one's work is
+    no failure of the job.
+    """
+    try:
+      yield
+    except BaseException:
+      if self._answering:
+        time.sleep(10 * _LAST)  # the watching thread ends the process
+      raise
+
   @property
   def exit_code(self) -> int:
     """What the process ends with: 0 after SIGTERM, 130 after Ctrl-C."""
@@ -121,6 +138,7 @@ class Termination:
       if data[0] not in _EXIT_CODES:
         continue
       if self._at_once:
+        self._answering = True
         name = signal.Signals(data[0]).name
         print(f'stopped by {name}; all there is to save is saved', flush=True)
         if self._leads:
