@@ -8,10 +8,12 @@ whether the gradient on several devices is that of one, on those that there are
 and on simulated ones, also for an objective of your own, or for a loss alone
 (--loss, called as loss(z_a, z_b, axis_name=...)); whether a step repeats itself
 to the bit; whether the input keeps up with the step. Trains nothing, writes
-nothing. Exits with 1 if something is wrong.
+nothing. A verdict is `ok`, `wrong`, or `-`: not tried, and why. Exits with 1 if
+something is wrong.
 """
 
 import argparse
+import glob
 import importlib.metadata
 import os
 import pathlib
@@ -19,6 +21,8 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from packaging.requirements import Requirement
 
 from contrastive_jax.commands import command_line, compiled
 from contrastive_jax.config import Error
@@ -49,19 +53,20 @@ def main(argv: Sequence[str]) -> None:
   config = command_line.read_config(
     [argv[0], f'--config={options.config}', *overrides]
   )
-  cores = len(os.sched_getaffinity(0))
-  command_line.set_up_cpu(max(_SIMULATED, cores))
+  # As many as a run makes of it, and those that are simulated.
+  cpus = command_line.devices_of_cpu(config.batch_size or 0)
+  command_line.set_up_cpu(max(_SIMULATED, cpus))
   compiled.keep()
   wrong = 0
   with command_line.errors_in_a_sentence():
-    for verdict, sentence in _lines(config, options.loss, cores):
+    for verdict, sentence in _lines(config, options.loss, cpus):
       print(f'{verdict:<6}{sentence}', flush=True)
       wrong += verdict == 'wrong'
   if wrong:
     sys.exit(1)
 
 
-def _lines(config: Any, loss: str | None, cores: int) -> Iterator[Line]:
+def _lines(config: Any, loss: str | None, cpus: int) -> Iterator[Line]:
   yield from versions()
   # Only now: these imports take seconds, and --help is not to wait for them.
   import jax
@@ -73,7 +78,7 @@ def _lines(config: Any, loss: str | None, cores: int) -> Iterator[Line]:
   simulated = jax.devices('cpu')[:_SIMULATED]
   here = jax.devices()
   if here[0].platform == 'cpu':
-    here = here[:cores]  # as many as a run would make of it
+    here = here[:cpus]
   try:
     job = checks.build_on(config, here)
   except (Error, OSError) as error:
@@ -93,11 +98,13 @@ def versions() -> Iterator[Line]:
   Yields:
     One line of those that are, and one for each that is not.
   """
-  # pip needs it to install this package.
-  from packaging.requirements import Requirement
-
   have = [f'Python {sys.version.split()[0]}']
-  for text in importlib.metadata.requires('contrastive_jax') or []:
+  try:
+    needed = importlib.metadata.requires('contrastive_jax') or []
+  except importlib.metadata.PackageNotFoundError:
+    yield 'wrong', 'contrastive_jax is not installed: pip install -e .'
+    return
+  for text in needed:
     requirement = Requirement(text)
     if requirement.marker and not requirement.marker.evaluate({'extra': ''}):
       continue
@@ -131,11 +138,11 @@ def accelerators(backend: str, devices: Sequence[Any]) -> Iterator[Line]:
     yield 'ok', used
     return
   there = {
-    'an NVIDIA GPU': ('/proc/driver/nvidia/gpus', "'.[cuda]'"),
-    'a TPU': ('/dev/accel0', "'.[tpu]'"),
+    'an NVIDIA GPU': ('/proc/driver/nvidia/gpus/*', "'.[cuda]'"),
+    'a TPU': ('/dev/accel[0-9]*', "'.[tpu]'"),
   }
-  for name, (path, extra) in there.items():
-    if pathlib.Path(path).exists():
+  for name, (pattern, extra) in there.items():
+    if glob.glob(pattern):
       yield (
         'wrong',
         f'{name} is there, but JAX runs on the CPU: pip install -e {extra}, '

@@ -4,7 +4,6 @@ Flags only; the work is in train.py.
 """
 
 import functools
-import os
 import re
 from collections.abc import Sequence
 
@@ -105,11 +104,11 @@ def set_up_devices(batch_size: int | None) -> None:
     _PROCESS.value,
   )
   rendezvous.check_flags(coordinator, processes, process)
-  cores = len(os.sched_getaffinity(0))
   # A batch that is yet to be chosen will be divisible.
   rows = (batch_size or 0) // (_PROCESSES.value or 1)
-  dividing = [n for n in range(1, cores + 1) if rows % n == 0]
-  command_line.set_up_cpu(_CPU_DEVICES.value or dividing[-1])
+  command_line.set_up_cpu(
+    _CPU_DEVICES.value or command_line.devices_of_cpu(rows)
+  )
   compiled.keep()
   import jax
 

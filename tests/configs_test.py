@@ -59,6 +59,7 @@ def test_lowers_at_full_size(name, monkeypatch):
       key: jax.ShapeDtypeStruct((rows,), np.int32)
       for key in ('id', 'epoch', 'label')
     },
+    'replaced': jax.ShapeDtypeStruct((rows,), bool),
   }
   train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
   lowered = jax.jit(

@@ -41,6 +41,16 @@ def set_up_cpu(devices: int) -> None:
     os.environ['XLA_FLAGS'] = f'{xla_flags} {patience}=600'
 
 
+def devices_of_cpu(rows: int) -> int:
+  """Returns how many XLA devices the cores of this process become.
+
+  Args:
+    rows: of this process's batch, which they have to divide; 0: not known yet.
+  """
+  cores = len(os.sched_getaffinity(0))
+  return max(n for n in range(1, cores + 1) if rows % n == 0)
+
+
 def shorten_tracebacks() -> None:
   """Leaves out the tracebacks that Orbax and clu log; they raise them, too."""
 

@@ -59,6 +59,8 @@ class _RandomCrops(NamedTuple):
     made: list[Any] = [None] * len(self.views)
     for first, image in enumerate(images):
       own = range(first, len(made), len(images))
+      if not own:  # the second of a pair, and one view
+        continue
       boxes = [
         crops.random_box(
           crops.draws(self.seed, v, example_id, epoch),

@@ -25,6 +25,9 @@ _FINAL = (
   tf.errors.InvalidArgumentError,
   tf.errors.DataLossError,
   tf.errors.OutOfRangeError,
+  FileNotFoundError,
+  PermissionError,
+  IsADirectoryError,
 )
 
 
@@ -116,6 +119,8 @@ def _patiently(read: Callable) -> Callable:
           reason = str(getattr(error, 'message', error)).splitlines()[0]
           raise OSError(f'{_FAILURE}{example_id} {reason}') from error
         time.sleep(pause)
+      except Exception:  # of a library that does not like the record
+        break
     return b'', np.int32(-1)
 
   def fallback(i):
@@ -193,7 +198,7 @@ def from_files(
   """
   steps = tf.constant(strides(reader.size) if on_error == 'next' else [0])
 
-  partner = reader.partner and (lambda i: (reader.partner(i), -1))
+  partner = reader.partner and (lambda i: (reader.partner(i), tf.constant(-1)))
 
   def encoded(i, how):
     i = tf.cast(i % reader.size, tf.int32)

@@ -166,8 +166,11 @@ def fit_probe(
   # The last split holds nothing out: its heads are the ones to take.
   held_out = np.concatenate([held_out, np.zeros((len(labels), 1), bool)], 1)
   kept = (~held_out / np.sum(~held_out, axis=0)).astype(np.float32)
-  mesh = jax.make_mesh(
-    (jax.device_count(),), ('rows',), axis_types=(jax.sharding.AxisType.Auto,)
+  # Not by jax.make_mesh, which refuses devices of several slices.
+  mesh = jax.sharding.Mesh(
+    np.array(jax.devices()),
+    ('rows',),
+    axis_types=(jax.sharding.AxisType.Auto,),
   )
   data = _over_devices(mesh, rows, inputs, labels, kept, held_out)
   heads = logistic.fit_path(*data[:3], decays, num_classes=num_classes)
@@ -178,6 +181,8 @@ def fit_probe(
     np.asarray(x)
     for x in jax.jit(lambda *x: x, out_shardings=everywhere)(*heads, *scores)
   )
+  # NaN is a head that could not be fitted: features that are all alike, say.
+  accuracy = np.where(np.isfinite(loss), accuracy, -1)
   best = np.lexsort((loss, -accuracy))[0]
   chosen = weights[best, -1].T
   return Probe(

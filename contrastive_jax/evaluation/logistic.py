@@ -22,7 +22,7 @@ import optax
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 _MEMORY = 10
 _STEPS = 100
-# Of the gradient's norm, in those coordinates, to where the path begins. A
+# Of the gradient's norm, in those coordinates, to that of heads of zeros. A
 # head's predictions have long stopped changing.
 _TOLERANCE = 1e-2
 
@@ -54,9 +54,16 @@ def fit_path(
   largest = jnp.trace(covariance)
   # A split's own covariance is at most so many times that of all rows.
   heavier = rows * jnp.max(weights)
+  # The gradient at heads of zeros, [S C, D], and of their biases.
+  surprise = weights[:, :, None] * (
+    1 / num_classes - jax.nn.one_hot(targets, num_classes)[:, None]
+  )
+  surprise = surprise.reshape(rows, -1)
+  steepest = _matmul(surprise.T, inputs), jnp.sum(surprise, axis=0)
 
   def fit(start: Any, decay: jax.Array):
-    bound = heavier / 2 * covariance + (decay + 1e-6 * largest) * jnp.eye(dim)
+    least = 1e-6 * largest + 1e-12  # where features are alike
+    bound = heavier / 2 * covariance + (decay + least) * jnp.eye(dim)
     factor = jnp.linalg.cholesky(bound)
     back = jax.scipy.linalg.solve_triangular(factor, jnp.eye(dim), lower=True)
 
@@ -95,7 +102,8 @@ def fit_path(
       )
       return optax.apply_updates(v, updates), state, count + 1
 
-    limit = _TOLERANCE * jnp.sqrt(splits)
+    at_zero = _matmul(steepest[0], back.T), steepest[1]
+    limit = _TOLERANCE * optax.tree.norm(at_zero)
     # The start, in these coordinates.
     v = {'weights': _matmul(start['weights'], factor), 'bias': start['bias']}
     first: Any = (v, optimizer.init(v), jnp.zeros((), jnp.int32))

@@ -8,6 +8,7 @@ whole tensors: XLA makes each device do its part of it, gathers the parameters
 once, and takes norms (LARS, clipping) over whole tensors.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ from contrastive_jax.training.state import TrainState
 
 # Smaller tensors stay whole: to gather them takes longer than they are worth.
 _LEAST = 1024  # values
+# The objectives' name, in their model_state, for a network that is a moving
+# average of the encoder and its heads.
+_FOLLOWS = 'target'
 
 
 def places(state: TrainState, mesh: Mesh) -> TrainState:
@@ -31,8 +35,9 @@ def places(state: TrainState, mesh: Mesh) -> TrainState:
     mesh: of `step.make_mesh`.
 
   Returns:
-    A tree of shardings. Parameters, step and key are whole on every device;
-    the rest is in parts along the longest axis that divides by the devices.
+    A tree of shardings. The optimizer's state and the network that follows are
+    in parts, each tensor along the longest axis that divides by the devices;
+    all else is whole on every device.
   """
   whole = NamedSharding(mesh, P())
 
@@ -43,10 +48,15 @@ def places(state: TrainState, mesh: Mesh) -> TrainState:
     axis = max(axes, key=lambda i: leaf.shape[i])
     return NamedSharding(mesh, P(*[None] * axis, step.AXIS))
 
+  def in_parts(tree):
+    return jax.tree.map(of, tree)
+
   everywhere = jax.tree.map(lambda _: whole, state)
+  held = everywhere.model_state
+  if _FOLLOWS in state.model_state:
+    held = {**held, _FOLLOWS: in_parts(state.model_state[_FOLLOWS])}
   return everywhere.replace(
-    opt_state=jax.tree.map(of, state.opt_state),
-    model_state=jax.tree.map(of, state.model_state),
+    opt_state=in_parts(state.opt_state), model_state=held
   )
 
 
@@ -77,19 +87,23 @@ def train_step(
   return constrained
 
 
-def whole(state: Any) -> Any:
-  """Returns a state of which every device has all, as evaluation takes it.
+def whole(state: TrainState) -> TrainState:
+  """Returns what evaluation takes of a state, all of it on every device.
 
   Args:
-    state: of either kind.
+    state: of either kind; all processes have to call this.
+
+  Returns:
+    A state without the optimizer's, unless nothing is in parts.
   """
+  placed = [leaf.sharding for leaf in jax.tree.leaves(state)]
+  if all(sharding.is_fully_replicated for sharding in placed):
+    return state
+  mesh = next(x.mesh for x in placed if isinstance(x, NamedSharding))
+  return _gathered(mesh)(state.replace(opt_state=()))
 
-  def of(leaf):
-    sharding = leaf.sharding
-    if sharding.is_fully_replicated or not isinstance(sharding, NamedSharding):
-      return leaf
-    everywhere = NamedSharding(sharding.mesh, P())
-    # Not by device_put: the parts may be those of several processes.
-    return jax.jit(lambda x: x, out_shardings=everywhere)(leaf)
 
-  return jax.tree.map(of, state)
+@functools.cache
+def _gathered(mesh: Mesh) -> Callable[[TrainState], TrainState]:
+  # Not device_put: the parts may be those of several processes.
+  return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))

@@ -7,7 +7,7 @@ import numpy as np
 
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.models import encoders
-from contrastive_jax.training import build
+from contrastive_jax.training import build, zero
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.weights import export, files, keymap, load
 
@@ -33,7 +33,7 @@ def with_weights(
   """
   config = job.config
   module = encoders.make(config.encoder, job.run).module
-  mine = export.arrays_of(job, state)
+  mine = export.arrays_of(job, zero.whole(state))
   shapes = {name: array.shape for name, array in mine.items()}
   kind, where = load.split_spec(config.encoder.init)
   found = None

@@ -136,3 +136,20 @@ def test_what_is_no_such_table_is_one_sentence(folder, lines, sentence):
 def test_no_file():
   with pytest.raises(config_lib.Error, match='there is no file'):
     sources.load('pairs:nowhere.csv')
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_any_number_of_views_antialiased_or_not(folder, antialias, count):
+  batches = pipeline.TrainBatches(
+    sources.load(plain(folder)).train,
+    [VIEW] * count,
+    batch_size=10,
+    seed=0,
+    antialias=antialias,
+  )
+  batch = next(batches)
+  batches.close()
+  for v, view in enumerate(batch['views']):
+    expected = 10 * batch['id'] + v % 2
+    assert (view == expected[:, None, None, None]).all()

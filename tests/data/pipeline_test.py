@@ -333,15 +333,13 @@ def test_a_host_reads_its_own_rows_and_no_others(many, hosts, start):
       next(batches)
     batches.close()
     share = batch // hosts
-    own = rows[:, host * share : (host + 1) * share].ravel()
-    assert read[: steps * share] and set(read) <= {
-      *own.tolist(),
-      *_next_epoch(many.size, batch, host, share),
-    }
-    # In order, each once: what is beyond these steps is read ahead for later.
-    assert sorted(read[: steps * share - 4]) == sorted(
-      set(read[: steps * share - 4])
-    )
+    own = rows[:, host * share : (host + 1) * share].ravel().tolist()
+    # Those of the steps, once, and what is read ahead for later ones.
+    assert set(own[: steps * share]) <= set(read)
+    ahead = set(own) | set(_next_epoch(many.size, batch, host, share))
+    assert set(read) <= ahead
+    if len(read) <= len(own):
+      assert len(set(read)) == len(read)
 
 
 def _next_epoch(size, batch, host, share):
@@ -370,7 +368,9 @@ def test_a_damaged_record_is_replaced_and_named(tmp_path):
 def test_a_shard_that_was_cut_is_said(tmp_path):
   _prepared_records(tmp_path)
   (file, *_) = sorted(tmp_path.rglob('*train*tfrecord*'))
-  file.write_bytes(file.read_bytes()[:100])
+  data = file.read_bytes()
+  first = 16 + int.from_bytes(data[:8], 'little')  # the whole record
+  file.write_bytes(data[:first])
   with pytest.raises(ValueError, match='damaged: .* has 1 records, and not'):
     _open_records(tmp_path)
 

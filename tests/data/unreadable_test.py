@@ -110,6 +110,22 @@ def test_a_read_that_failed_is_tried_again(tmp_path, monkeypatch):
     np.testing.assert_array_equal(batch['views'][0], expected['views'][0])
 
 
+def test_the_other_of_a_pair_is_tried_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(reading, 'PAUSES', (0.01, 0.01, 0.01))
+  split = _folder(tmp_path, 16, set())
+  failing, calls = _failing(split, 2)
+
+  def paired(partner):
+    reader = dataclasses.replace(split.reader, partner=partner)
+    return dataclasses.replace(split, reader=reader)
+
+  ours, _ = _batches(paired(lambda i: failing.reader.read(i)[0]), 2)
+  theirs, _ = _batches(paired(lambda i: split.reader.read(i)[0]), 2)
+  assert len(calls) > 2
+  for batch, expected in zip(ours, theirs, strict=True):
+    np.testing.assert_array_equal(batch['views'][0], expected['views'][0])
+
+
 def test_a_file_system_that_fails_ends_the_run(tmp_path, monkeypatch):
   monkeypatch.setattr(reading, 'PAUSES', (0.01, 0.01, 0.01))
   failing, _ = _failing(_folder(tmp_path, 16, set()), 1000)

@@ -6,7 +6,7 @@ import pytest
 import sklearn.datasets
 import sklearn.linear_model
 
-from contrastive_jax.evaluation import linear
+from contrastive_jax.evaluation import linear, logistic
 
 _FASHION = pathlib.Path('/usr/share/datasets/fashion-mnist')
 
@@ -135,3 +135,26 @@ def test_bad_input():
   broken[:2, 1] = np.inf
   with pytest.raises(ValueError, match='2 of 10 training features contain'):
     fit(features=broken)
+
+
+def test_features_that_are_all_alike_have_a_probe():
+  features = np.full((100, 5), 3, np.float32)
+  labels = np.arange(100) % 2
+  probe = linear.fit_probe(features, labels, num_classes=2)
+  assert np.isfinite(probe.weights).all() and np.isfinite(probe.bias).all()
+
+
+def test_a_head_that_could_not_be_fitted_is_not_chosen(monkeypatch):
+  rng = np.random.default_rng(0)
+  labels = np.arange(200) % 2
+  features = (rng.normal(size=(200, 5)) + labels[:, None]).astype(np.float32)
+  fit = logistic.fit_path
+
+  def spoiled(*args, **kwargs):
+    weights, bias = fit(*args, **kwargs)
+    return weights.at[:-1].set(np.nan), bias
+
+  monkeypatch.setattr(linear.logistic, 'fit_path', spoiled)
+  probe = linear.fit_probe(features, labels, num_classes=2)
+  assert probe.weight_decay == min(linear.WEIGHT_DECAYS)
+  assert np.isfinite(probe.weights).all()

@@ -88,3 +88,8 @@ def test_a_forgotten_or_an_added_mean_is_noticed(
       error_with('_replica_mean', lambda tree: tree)
     # Without the cast, the gradient is summed before the mean is taken.
     assert error_with('_varying', lambda tree: tree) > 0.1
+
+
+def test_an_error_that_is_no_number_is_infinite():
+  a, b = np.ones(3), np.ones(3)
+  assert relative_errors([a, np.full(3, np.nan)], [b, b])[1] == np.inf

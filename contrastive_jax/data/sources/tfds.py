@@ -11,7 +11,6 @@ said in a note of the source.
 """
 
 import concurrent.futures
-import dataclasses
 import difflib
 import functools
 import os
@@ -162,8 +161,7 @@ def _split(
       read, num_parallel_calls=4, deterministic=True
     )
   else:
-    read = _records(spec, files, info.shard_lengths, parse)
-    reader = RandomAccess(read, size, channels)
+    reader = None
     ordered = tf.data.TFRecordDataset(files).map(parse)
 
   def names_of(labels: np.ndarray) -> tuple[str, ...] | None:
@@ -188,24 +186,23 @@ def _split(
     ordered = ordered.take(_LABELS_LOOKED_AT).map(lambda _, n: (n, n))
   encoded, labels = _collect(spec, ordered)
   names = names_of(labels)
-  split = Split(
+  if in_memory:
+    encoded, table = tf.constant(encoded), tf.constant(labels)
+    reader = RandomAccess(
+      lambda i: (tf.gather(encoded, i), tf.gather(table, i)), size, channels
+    )
+  elif reader is None:
+    read = _records(spec, files, info.shard_lengths, parse)
+    reader = RandomAccess(read, size, channels)
+  return Split(
     name=f'{spec} {name}',
     size=size,
     channels=channels,
     num_classes=len(names) if names else None,
     class_names=names,
+    labels=labels if names and in_memory else None,
     image_shape=(height, width) if height and width else None,
     reader=reader,
-  )
-  if not in_memory:
-    return split
-  encoded, table = tf.constant(encoded), tf.constant(labels)
-  return dataclasses.replace(
-    split,
-    labels=labels if names else None,
-    reader=RandomAccess(
-      lambda i: (tf.gather(encoded, i), tf.gather(table, i)), size, channels
-    ),
   )
 
 
@@ -227,10 +224,18 @@ def _random_access(files: list[str], parse):
 def _records(spec: str, files: list[str], lengths: list[int], parse):
   """Returns the function id -> (encoded file, label) over TFRecord files.
 
-  The files are walked once, from length to length, so that any record can be
-  read where it lies: the order is that of any files, and a process reads the
-  records of no other.
+  The files are walked once, from length to length (1.3 million records take
+  some seconds, more on a slow network), so that any record can be read where it
+  lies: the order is that of any files, and a process reads the records of no
+  other.
   """
+  if '://' in files[0]:
+    raise Error(
+      f'{spec} lies at {files[0]}: TFRecords beyond '
+      f'{IN_MEMORY_BYTES / 2**30:g} GiB are read at random, from a file system '
+      'that is mounted; or prepare it as array_record (tfds build '
+      '--file_format=array_record)'
+    )
   with concurrent.futures.ThreadPoolExecutor(_WALKERS) as pool:
     begin = list(pool.map(_beginnings, files))
   for file, found, length in zip(files, begin, lengths, strict=True):
