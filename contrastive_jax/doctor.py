@@ -12,7 +12,6 @@ nothing. A verdict is `ok`, `wrong`, or `-`: not tried, and why. Exits with 1 if
 something is wrong.
 """
 
-import argparse
 import glob
 import importlib.metadata
 import os
@@ -35,24 +34,13 @@ Line = tuple[str, str]
 
 def main(argv: Sequence[str]) -> None:
   """Prints the verdicts."""
-  parser = argparse.ArgumentParser(
-    prog='python -m contrastive_jax.doctor',
-    description='Checks machine, config and data before a long run.',
-    allow_abbrev=False,
-  )
-  parser.add_argument(
-    '--config',
-    required=True,
-    help='FILE or FILE:SOURCE; any field can be overridden, as in '
-    '--config.batch_size=1024',
+  parser = command_line.config_parser(
+    'doctor', 'Checks machine, config and data before a long run.'
   )
   parser.add_argument(
     '--loss', help='package.module:function, whose gradient is checked alone'
   )
-  options, overrides = parser.parse_known_args(argv[1:])
-  config = command_line.read_config(
-    [argv[0], f'--config={options.config}', *overrides]
-  )
+  options, config = command_line.parse(parser, argv)
   # As many as a run makes of it, and those that are simulated.
   cpus = command_line.devices_of_cpu(config.batch_size or 0)
   command_line.set_up_cpu(max(_SIMULATED, cpus))
@@ -72,7 +60,7 @@ def _lines(config: Any, loss: str | None, cpus: int) -> Iterator[Line]:
   import jax
 
   from contrastive_jax.config import found
-  from contrastive_jax.training import checks
+  from contrastive_jax.training import build, checks, step
 
   yield from accelerators(jax.default_backend(), jax.devices())
   simulated = jax.devices('cpu')[:_SIMULATED]
@@ -80,7 +68,7 @@ def _lines(config: Any, loss: str | None, cpus: int) -> Iterator[Line]:
   if here[0].platform == 'cpu':
     here = here[:cpus]
   try:
-    job = checks.build_on(config, here)
+    job = build.build(config, step.make_mesh(here))
   except (Error, OSError) as error:
     yield 'wrong', f'config and data: {error}'
     return

@@ -23,16 +23,8 @@ _UNITS = {'MiB': 2**20, 'GiB': 2**30}
 
 def main(argv: Sequence[str]) -> None:
   """Prints the plan."""
-  parser = argparse.ArgumentParser(
-    prog='python -m contrastive_jax.plan',
-    description='Says what a step needs of each device, without running it.',
-    allow_abbrev=False,
-  )
-  parser.add_argument(
-    '--config',
-    required=True,
-    help='FILE or FILE:SOURCE; any field can be overridden, as in '
-    '--config.batch_size=1024',
+  parser = command_line.config_parser(
+    'plan', 'Says what a step needs of each device, without running it.'
   )
   parser.add_argument('--memory', help='of a device, as 16GiB or 800MiB')
   parser.add_argument(
@@ -42,13 +34,10 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--images', type=int, default=1_281_167, help=stands_in)
   parser.add_argument('--classes', type=int, default=1000, help=stands_in)
   parser.add_argument('--channels', type=int, default=3, help=stands_in)
-  options, overrides = parser.parse_known_args(argv[1:])
+  options, config = command_line.parse(parser, argv)
   with command_line.errors_in_a_sentence():
     memory = _bytes(options.memory) if options.memory else None
     _check(options)
-  config = command_line.read_config(
-    [argv[0], f'--config={options.config}', *overrides]
-  )
   command_line.set_up_cpu(options.devices)
   compiled.keep()
   # Only now: these imports take seconds, and --help is not to wait for them.

@@ -7,7 +7,6 @@ A row an image: as it is, then every view of epoch 0, as the training step makes
 them of it. What is seen is what is trained on.
 """
 
-import argparse
 import pathlib
 import re
 import sys
@@ -19,16 +18,8 @@ from contrastive_jax.config import Error
 
 def main(argv: Sequence[str]) -> None:
   """Draws the sheet and says what is wrong with it."""
-  parser = argparse.ArgumentParser(
-    prog='python -m contrastive_jax.preview',
-    description='Draws augmented views, before any training.',
-    allow_abbrev=False,
-  )
-  parser.add_argument(
-    '--config',
-    required=True,
-    help='FILE or FILE:SOURCE, such as configs/simclr_small.py:folder:PATH; '
-    'any field can be overridden, as in --config.augment.flip=0.5',
+  parser = command_line.config_parser(
+    'preview', 'Draws augmented views, before any training.'
   )
   parser.add_argument(
     '--images', type=int, default=8, help='1 to 64; default: 8'
@@ -37,10 +28,7 @@ def main(argv: Sequence[str]) -> None:
     '--output',
     help='a PNG file; default: preview_CONFIG_SOURCE.png, in this folder',
   )
-  options, overrides = parser.parse_known_args(argv[1:])
-  config = command_line.read_config(
-    [argv[0], f'--config={options.config}', *overrides]
-  )
+  options, config = command_line.parse(parser, argv)
   # Only now: these imports take seconds, and --help is not to wait for them.
   import jax
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import doctor, losses
-from contrastive_jax.training import checks, parity, step
+from contrastive_jax.training import build, checks, parity, step
 from tests import outside, tiny
 
 # Of ml_collections, as it loads a file.
@@ -66,7 +66,7 @@ def test_all_is_well(monkeypatch, capsys):
 def test_what_is_wrong_is_said(monkeypatch, capsys):
   config = outside.get_config()
   config.objective.name = 'tests.doctor_test:alone'
-  job = checks.build_on(config, jax.devices()[:1])
+  job = build.build(config, step.make_mesh(jax.devices()[:1]))
   devices = jax.devices()
   (line,) = checks.gradients(job, devices[:1], devices[:8])
   assert line[0] == 'wrong' and 'on 8 simulated devices it differs' in line[1]
@@ -112,7 +112,7 @@ def test_a_gpu_that_is_not_used_is_noticed(monkeypatch):
 
 
 def test_the_slower_of_input_and_step_is_named(monkeypatch):
-  job = checks.build_on(tiny.get_config(), jax.devices()[:1])
+  job = build.build(tiny.get_config(), step.make_mesh(jax.devices()[:1]))
   for seconds, verdict in (((0.1, 0.2), 'ok'), ((0.2, 0.1), 'wrong')):
     times = iter(seconds)
     monkeypatch.setattr(checks, '_timed', lambda call, t=times: next(t))

@@ -1,5 +1,6 @@
 """What the commands share: reading `--config`, and devices of a CPU."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -212,6 +213,42 @@ def check_config(arguments: Sequence[str]) -> None:
           raise Error(unknown_key(key, set(known)))
   except Error as error:
     sys.exit(f'error: {error} (--config={path})')
+
+
+def config_parser(command: str, description: str) -> argparse.ArgumentParser:
+  """Returns the parser of a command that takes a config and trains nothing.
+
+  Args:
+    command: its name, as in `python -m contrastive_jax.NAME`.
+    description: for --help.
+  """
+  parser = argparse.ArgumentParser(
+    prog=f'python -m contrastive_jax.{command}',
+    description=description,
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    '--config',
+    required=True,
+    help='FILE or FILE:SOURCE, such as configs/simclr_small.py:folder:PATH; '
+    'any field can be overridden, as in --config.batch_size=1024',
+  )
+  return parser
+
+
+def parse(
+  parser: argparse.ArgumentParser, argv: Sequence[str]
+) -> tuple[argparse.Namespace, Config]:
+  """Returns the options of a command line, and the config that they name.
+
+  Args:
+    parser: of `config_parser`.
+    argv: with the program's name.
+  """
+  options, overrides = parser.parse_known_args(argv[1:])
+  return options, read_config(
+    [argv[0], f'--config={options.config}', *overrides]
+  )
 
 
 def read_config(arguments: list[str]) -> Config:

@@ -10,6 +10,7 @@ import numpy as np
 from contrastive_jax.config import Error
 from contrastive_jax.evaluation import features as features_lib
 from contrastive_jax.evaluation import logistic
+from contrastive_jax.training import step
 
 # Relative to the features' curvature (see `fit_probe`), so that one path covers
 # features of any scale and dimension: from the classifier of the nearest class
@@ -166,20 +167,13 @@ def fit_probe(
   # The last split holds nothing out: its heads are the ones to take.
   held_out = np.concatenate([held_out, np.zeros((len(labels), 1), bool)], 1)
   kept = (~held_out / np.sum(~held_out, axis=0)).astype(np.float32)
-  # Not by jax.make_mesh, which refuses devices of several slices.
-  mesh = jax.sharding.Mesh(
-    np.array(jax.devices()),
-    ('rows',),
-    axis_types=(jax.sharding.AxisType.Auto,),
-  )
+  mesh = step.make_mesh()
   data = _over_devices(mesh, rows, inputs, labels, kept, held_out)
   heads = logistic.fit_path(*data[:3], decays, num_classes=num_classes)
   scores = logistic.score(*heads, *data[:2], data[3])
   # On every device, for those of other processes cannot be read.
-  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   weights, bias, accuracy, loss = (
-    np.asarray(x)
-    for x in jax.jit(lambda *x: x, out_shardings=everywhere)(*heads, *scores)
+    np.asarray(x) for x in step.everywhere(mesh)((*heads, *scores))
   )
   # NaN is a head that could not be fitted: features that are all alike, say.
   accuracy = np.where(np.isfinite(loss), accuracy, -1)

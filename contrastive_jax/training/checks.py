@@ -21,19 +21,6 @@ _STEPS, _SECONDS = 3, 3.0
 Line = tuple[str, str]
 
 
-def build_on(config: Config, devices: Sequence[Any]) -> build.Job:
-  """Returns the job of a config on some devices.
-
-  Args:
-    config: as made by a file of configs/.
-    devices: that share the batch.
-
-  Raises:
-    ValueError, FileNotFoundError: as `build.build`.
-  """
-  return build.build(config, step.make_mesh(devices))
-
-
 def gradients(
   job: build.Job, here: Sequence[Any], simulated: Sequence[Any]
 ) -> Iterator[Line]:

@@ -6,6 +6,7 @@ program, one all-reduce a parameter, on 1 or 1,000 devices, in one or several
 processes.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -204,6 +205,17 @@ def shard(batch: Any, mesh: jax.sharding.Mesh) -> Any:
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
     batch,
   )
+
+
+@functools.cache
+def everywhere(mesh: jax.sharding.Mesh) -> Callable[[Any], Any]:
+  """Returns what puts a tree of arrays on every device, whole.
+
+  Args:
+    mesh: of `make_mesh`. All of its processes have to make the call.
+  """
+  # Not device_put: the parts may be those of several processes.
+  return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))
 
 
 def _varying(params: Any) -> Any:

@@ -8,7 +8,6 @@ whole tensors: XLA makes each device do its part of it, gathers the parameters
 once, and takes norms (LARS, clipping) over whole tensors.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -71,11 +70,8 @@ def train_step(
     modality: makes the views.
     mesh: of `step.make_mesh`.
   """
-  gradient_fn = jax.shard_map(
-    step.make_gradient_fn(objective, modality),
-    mesh=mesh,
-    in_specs=(P(), P(step.AXIS)),
-    out_specs=(P(), P(step.AXIS)),
+  gradient_fn = step.over_shards(
+    step.make_gradient_fn(objective, modality), mesh, donate=False
   )
   update = step.make_train_step(objective, optimizer, modality, gradient_fn)
 
@@ -100,10 +96,4 @@ def whole(state: TrainState) -> TrainState:
   if all(sharding.is_fully_replicated for sharding in placed):
     return state
   mesh = next(x.mesh for x in placed if isinstance(x, NamedSharding))
-  return _gathered(mesh)(state.replace(opt_state=()))
-
-
-@functools.cache
-def _gathered(mesh: Mesh) -> Callable[[TrainState], TrainState]:
-  # Not device_put: the parts may be those of several processes.
-  return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))
+  return step.everywhere(mesh)(state.replace(opt_state=()))
