@@ -33,6 +33,7 @@ class Draw(enum.IntEnum):
   NOISE = 1  # noise samples
   DROPOUT = 2  # of the trained networks
   TARGET_DROPOUT = 3  # of a target network in training mode
+  DIRECTIONS = 4  # on which embeddings are projected
 
 
 def of(seed: int, purpose: Purpose) -> jax.Array:

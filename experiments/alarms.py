@@ -27,6 +27,7 @@ BROKEN = {
   'byol': {'objective.stop_gradient': False},
   'simsiam': {'objective.stop_gradient': False},
   'vicreg': {'objective.variance_weight': 0.0},
+  'lejepa': {'objective.sigreg_weight': 0.0},
   'swav': {'objective.sinkhorn_iterations': 0},
   'dino': {'objective.center_momentum': 1.0},  # it stays at 0
 }

@@ -154,3 +154,22 @@ SOLO_SYMMETRIC = _TORCHVISION | dict(stages=_FLIP_LAST)
 SOLO_SYMMETRIC_WEAK = MOCO_V2 | dict(crop_scale=(0.08, 1.0))
 SOLO_ASYMMETRIC = BARLOW_TWINS | dict(stages=_FLIP_LAST, blur=(0.0, 0.0))
 SOLO_VICREG = SOLO_ASYMMETRIC | dict(crop_scale=(0.2, 1.0), solarize=(0.1, 0.1))
+
+# galilai-group/lejepa, its README: 2 x 224 + 6 x 98 pixels, all views alike.
+LEJEPA = _TORCHVISION | dict(
+  stages=_FLIP_LAST,
+  crop_scale=(0.3, 1.0),
+  brightness=0.4,
+  contrast=0.4,
+  saturation=0.2,
+  hue=0.1,
+  solarize=(0.2, 0.2),
+  local_crops=6,
+  local_size=98,
+  local_scale=(0.05, 0.3),
+  local_solarize=0.2,
+)
+# ... and its MINIMAL.md, for Imagenette; without blur.
+LEJEPA_SMALL = _TORCHVISION | dict(
+  stages=_FLIP_LAST, blur=(0.0, 0.0), solarize=(0.0, 0.0)
+)

@@ -16,6 +16,7 @@ from contrastive_jax.losses._dino import dino, update_center
 from contrastive_jax.losses._info_nce import batch_info_nce, queue_info_nce
 from contrastive_jax.losses._instance import full_softmax as instance_softmax
 from contrastive_jax.losses._instance import nce as instance_nce
+from contrastive_jax.losses._lejepa import lejepa, sigreg
 from contrastive_jax.losses._nce import noise_contrastive
 from contrastive_jax.losses._nt_xent import nt_xent
 from contrastive_jax.losses._sinkhorn import sinkhorn
@@ -33,11 +34,13 @@ __all__ = [
   'instance_nce',
   'instance_softmax',
   'l2_normalize',
+  'lejepa',
   'negative_cosine',
   'noise_contrastive',
   'normalized_squared_error',
   'nt_xent',
   'queue_info_nce',
+  'sigreg',
   'sinkhorn',
   'supcon',
   'swav',

@@ -64,6 +64,7 @@ class MLP(nn.Module):
     SimSiam predictor      affine, none;    -, bias
     Barlow Twins           affine, none;    -, -
     VICReg                 affine, none; bias, -
+    LeJEPA                 affine, none;    -, bias
     NNCLR projector        affine, scale;   -, -
     NNCLR predictor        affine, none;    -, bias
     DINO                   none, none;   bias, bias   GELU, kernel N(0, 0.02)

@@ -73,6 +73,7 @@ FITTING = {
     'bank': rows(20, 4),
     'temperature': 0.1,
   },
+  'lejepa': {'views': [Z, Z[::-1]], 'directions': jnp.eye(4)},
   'negative_cosine': PREDICTION,
   'noise_contrastive': {
     'log_model_data': rows(3),
@@ -89,6 +90,7 @@ FITTING = {
     'queue': rows(16, 4),
     'temperature': 0.1,
   },
+  'sigreg': {'z': Z, 'directions': jnp.eye(4)},
   'sinkhorn': {'scores': SCORES, 'queue_scores': rows(3, 5), 'epsilon': 0.05},
   'supcon': {
     'views': [Z, Z[::-1]],
@@ -162,6 +164,17 @@ MISFITS = {
     ({'ids': IDS[:1]}, f'z has shape (8, 4) and ids (1,); {ROWS}'),
     ({'bank': rows(20, 3)}, f'z has shape (8, 4) and bank (20, 3); {COLUMNS}'),
   ],
+  'lejepa': [
+    ({'views': [Z]}, 'views has length 1; it must be at least 2'),
+    (
+      {'views': [Z, Z[:1]]},
+      f'views[0] has shape (8, 4) and views[1] (1, 4); {EQUAL}',
+    ),
+    (
+      {'directions': jnp.eye(3)},
+      f'views[0] has shape (8, 4) and directions (3, 3); {COLUMNS}',
+    ),
+  ],
   'noise_contrastive': [
     (
       {'log_noise_data': rows(1)},
@@ -177,6 +190,13 @@ MISFITS = {
     (
       {'queue': rows(16, 3)},
       f'queries has shape (8, 4) and queue (16, 3); {COLUMNS}',
+    ),
+  ],
+  'sigreg': [
+    ({'z': rows(8)}, 'z has shape (8,); it must be [b, d]'),
+    (
+      {'directions': jnp.eye(3)},
+      f'z has shape (8, 4) and directions (3, 3); {COLUMNS}',
     ),
   ],
   'sinkhorn': [
