@@ -87,6 +87,7 @@ def base() -> Config:
       vit_init='trunc_normal',  # as DINO; or 'xavier', as MoCo v3
       # Of a ViT or a ConvNeXt.
       drop_path=0.0,  # probability at the last block, from 0 at the first
+      drop_path_uniform=False,  # of a ViT: that of all blocks
       # Of all of ours.
       remat='none',  # or 'blocks': compute again, and save memory
       # Weights to begin from: a file of torch.save, safetensors or npz, with
@@ -176,12 +177,14 @@ def base() -> Config:
       frozen=(),  # ... that nothing touches ...
       frozen_epochs=0.0,  # ... in the first so many epochs
       momentum=0.9,
+      adam_b2=0.999,  # AdamW's, of the second moment
       nesterov=False,
       weight_decay=1e-6,
       # What it goes to on half a cosine over the run; None: it stays.
       weight_decay_end=config_dict.placeholder(float),
       decay_bias_and_norm=False,  # LARS: also adapts them; LARC always does
       clip_tensor_norm=0.0,  # largest gradient norm of a tensor; 0: any
+      clip_norm=0.0,  # ... and of all tensors together
       trust_coefficient=1e-3,
       learning_rate_inside_momentum=True,  # SimCLR's LARS; BYOL's: False
     )

@@ -24,6 +24,8 @@ class View(enum.IntEnum):
 
   BANDS = 0  # brightness and contrast of each channel
   CHANNEL_DROP = 1
+  MASK = 2  # of patches
+  MASKED_VIEW = 3  # whether it has any
 
 
 class Draw(enum.IntEnum):
@@ -44,6 +46,26 @@ def of(seed: int, purpose: Purpose) -> jax.Array:
     purpose: what it is for.
   """
   return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def example(
+  seed: int, epoch: jax.Array | int, example_id: jax.Array | int, view: int
+) -> jax.Array:
+  """Returns the key of everything random in one view of one example.
+
+  Args:
+    seed: of the run.
+    epoch: scalar int32.
+    example_id: scalar int32, the example's place in the data source.
+    view: 0, 1, ...
+
+  Returns:
+    A typed key, which depends on these four numbers and on nothing else.
+  """
+  key = of(seed, Purpose.AUGMENTATION)
+  for number in (epoch, example_id, view):
+    key = jax.random.fold_in(key, number)
+  return key
 
 
 def draw(rng: jax.Array, what: Draw, number: jax.Array | int = 0) -> jax.Array:

@@ -174,6 +174,39 @@ def dino_vit(c: Config) -> None:
   c.optimizer.frozen, c.optimizer.frozen_epochs = ('last_layer',), 1.0
 
 
+def dinov2(c: Config) -> None:
+  """Fits a config, in place, to DINOv2's ViTs, whatever their size.
+
+  Source: dinov2/configs/ssl_default_config.yaml.
+
+  Args:
+    c: a whole config.
+  """
+  c.encoder.layer_scale = 1e-5
+  c.optimizer.name = 'adamw'
+  c.optimizer.scaling = 'sqrt'
+  c.optimizer.base_learning_rate = 4e-3 / 1024**0.5
+  c.optimizer.final_fraction = 1e-6 / 4e-3
+  c.optimizer.weight_decay, c.optimizer.weight_decay_end = 0.04, 0.4
+  c.optimizer.layer_decay, c.optimizer.patch_rate = 0.9, 0.2
+  c.optimizer.clip_norm = 3.0
+  c.optimizer.frozen, c.optimizer.frozen_epochs = ('*last_layer',), 1.0
+
+
+def mae(c: Config) -> None:
+  """Fits a config, in place, to MAE's ViTs, whatever their size.
+
+  Source: mae main_pretrain.py and PRETRAIN.md.
+
+  Args:
+    c: a whole config.
+  """
+  c.encoder.positions, c.encoder.vit_init = 'sincos', 'xavier'
+  c.optimizer.name, c.optimizer.adam_b2 = 'adamw', 0.95
+  c.optimizer.base_learning_rate = 1.5e-4
+  c.optimizer.weight_decay = 0.05
+
+
 def vit_for_digits(c: Config) -> None:
   """Fits a recipe of a ViT, in place, to 1,438 images of 8 pixels and a CPU.
 

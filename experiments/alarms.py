@@ -1,11 +1,13 @@
-"""At which step is a broken objective called so? Five, and their healthy twins.
+"""At which step is a broken objective called so? Some, and their healthy twins.
 
   python -m experiments.alarms
 
 BYOL and SimSiam without stop-gradient, VICReg without its variance term, SwAV
-without Sinkhorn, DINO without centering: the first 200 steps of a long run on
-digits, with two residual blocks and 64 images a step, a report every 20 steps.
-Prints a table in Markdown: the step of the first alarm and what it says.
+without Sinkhorn, DINO without centering, LeJEPA and VISReg without what keeps
+images apart, DINOv2 without centering and KoLeo: the first 200 steps of a long
+run on digits, with two residual blocks (DINOv2: of a ViT) and 64 images a step,
+a report every 20 steps. Prints a table in Markdown: the step of the first alarm
+and what it says.
 """
 
 import json
@@ -28,6 +30,11 @@ BROKEN = {
   'simsiam': {'objective.stop_gradient': False},
   'vicreg': {'objective.variance_weight': 0.0},
   'lejepa': {'objective.sigreg_weight': 0.0},
+  'visreg': {'objective.regularizer_weight': 0.0},
+  'dinov2': {
+    'objective.center_momentum': 1.0,
+    'objective.koleo_weight': 0.0,
+  },
   'swav': {'objective.sinkhorn_iterations': 0},
   'dino': {'objective.center_momentum': 1.0},  # it stays at 0
 }

@@ -42,6 +42,17 @@ FITTED = {
   'dino': {'optimizer.frozen_epochs': 0.25},
 }
 
+# Of all but those that mask patches, which have a ViT of their own (as of their
+# config) and its optimizer.
+_COMMON = {
+  'encoder.name': 'resnet18',
+  'encoder.width': 16,
+  'optimizer.name': 'adamw',
+  'optimizer.base_learning_rate': 0.002,
+  'optimizer.schedule': 'cosine',
+  'optimizer.weight_decay': 1e-4,
+}
+
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Of all runs.', required=True)
 _SOURCE = flags.DEFINE_string('source', 'digits', 'Data source.')
 _IMAGES = flags.DEFINE_integer('images', 150_000, 'Seen by each run.')
@@ -66,14 +77,9 @@ def run(name: str, seed: int, workdir: pathlib.Path) -> None:
     'seed': seed,
     'batch_size': BATCH_SIZE,
     'steps': _IMAGES.value // BATCH_SIZE,
-    'encoder.name': 'resnet18',
-    'encoder.width': 16,
-    'optimizer.name': 'adamw',
-    'optimizer.base_learning_rate': 0.002,
-    'optimizer.schedule': 'cosine',
-    'optimizer.weight_decay': 1e-4,
-    # Of one objective for each norm: the others' untrained encoder is the same.
-    'evaluation.baselines': name == _of_each_norm()[_norm(name)],
+    # Of one objective a kind: the others' untrained encoder is the same.
+    'evaluation.baselines': name == _of_each_kind()[_kind(name)],
+    **({} if _needs_vit(name) else _COMMON),
     **_fitted(name),
     **_set(),
   }
@@ -127,7 +133,7 @@ def table(workdir: pathlib.Path) -> str:
       speed = _spread([_speed(reports) for _, reports in runs], '.0f')
       alarms = sorted({alarm for _, r in runs for alarm in _alarms(r)})
       lines.append(
-        f'| {name} | {_measured(rows)} | {speed} | '
+        f'| {name}{", ViT" * _needs_vit(name)} | {_measured(rows)} | {speed} | '
         f'{", ".join(alarms) or "none"} | {len(runs)} |'
       )
   for row, measured in sorted(baselines.items()):
@@ -138,13 +144,21 @@ def table(workdir: pathlib.Path) -> str:
 def _what_differs(name: str, row: str) -> str:
   """What makes a baseline of one objective another's."""
   if row == 'untrained encoder':
-    return f'norm {_norm(name)}'
+    return _kind(name)
   return small_configs.load(name, _SOURCE.value).data.interpolation
 
 
-def _norm(name: str) -> str:
+def _needs_vit(name: str) -> bool:
+  return small_configs.is_vit(small_configs.load(name, _SOURCE.value))
+
+
+def _kind(name: str) -> str:
+  """What makes an untrained encoder another one's."""
+  if _needs_vit(name):
+    return 'ViT'
   own = small_configs.load(name, _SOURCE.value).encoder.norm
-  return ({'encoder.norm': own} | _fitted(name) | _set())['encoder.norm']
+  fields = {'encoder.norm': own} | _fitted(name) | _set()
+  return 'norm ' + fields['encoder.norm']
 
 
 def _set() -> dict[str, str]:
@@ -155,9 +169,9 @@ def _fitted(name: str) -> dict[str, Any]:
   return {} if _SOURCE.value == 'digits' else FITTED.get(name, {})
 
 
-def _of_each_norm() -> dict[str, str]:
-  """Returns an objective for each norm of an encoder."""
-  return {_norm(name): name for name in reversed(small_configs.NAMES)}
+def _of_each_kind() -> dict[str, str]:
+  """Returns an objective for each kind of an encoder."""
+  return {_kind(name): name for name in reversed(small_configs.NAMES)}
 
 
 def _measured(rows: list[dict[str, float]]) -> str:

@@ -31,11 +31,25 @@ OPTIONS = {
     'moco',
     {'objective.symmetric': True, 'objective.queue_size': 384},
   ),
+  'dinov2, sinkhorn': (
+    'dinov2',
+    {
+      'objective.teacher': 'sinkhorn',
+      'objective.masked_crops': 2,
+      'objective.separate_heads': True,
+    },
+  ),
+  'dinov2, local crops': ('dinov2', _LOCAL_CROPS),
   'instance_discrimination, NCE': (
     'instance_discrimination',
     {'objective.negatives': 50, 'objective.temperature': 0.5},
   ),
 }
+
+
+def is_vit(config: Config) -> bool:
+  """Returns whether a config is that of a ViT."""
+  return config.encoder.name.startswith(('vit', '_vit'))
 
 
 def load(name: str, source: str = 'digits') -> Config:
@@ -46,7 +60,7 @@ def load(name: str, source: str = 'digits') -> Config:
 def tiny(name: str) -> Config:
   """Returns that of digits, with two blocks and 64 images a batch."""
   config = load(name)
-  config.encoder.name = '_vit_micro' if name in VITS else '_tiny'
+  config.encoder.name = '_vit_micro' if is_vit(config) else '_tiny'
   config.encoder.width = 8
   config.encoder.depth = 0
   config.batch_size = 64

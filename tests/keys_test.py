@@ -6,7 +6,6 @@ import jax
 import numpy as np
 
 from contrastive_jax import keys
-from contrastive_jax.data import augment
 
 
 def test_no_two_purposes_share_a_key():
@@ -20,7 +19,10 @@ def test_no_two_purposes_share_a_key():
     for what, number in itertools.product(keys.Draw, range(3)):
       found[what.name, s, number] = keys.draw(rng, what, number)
   for epoch, i, view in itertools.product(range(4), numbers, range(3)):
-    found['augment', epoch, i, view] = augment.example_key(seed, epoch, i, view)
+    key = keys.example(seed, epoch, i, view)
+    found['augment', epoch, i, view] = key
+    for what in keys.View:
+      found[what.name, epoch, i, view] = jax.random.fold_in(key, what)
   data = np.stack([jax.random.key_data(key) for key in found.values()])
   assert len(np.unique(data, axis=0)) == len(found)
 

@@ -27,26 +27,6 @@ def blur_radius(height: int) -> int:
   return max(1, height // 20)
 
 
-def example_key(
-  seed: int, epoch: jax.Array | int, example_id: jax.Array | int, view: int
-) -> jax.Array:
-  """Returns the key of everything random in one view of one example.
-
-  Args:
-    seed: of the run.
-    epoch: scalar int32.
-    example_id: scalar int32, the example's place in the data source.
-    view: 0, 1, ...
-
-  Returns:
-    A typed key, which depends on these four numbers and on nothing else.
-  """
-  key = keys.of(seed, keys.Purpose.AUGMENTATION)
-  for number in (epoch, example_id, view):
-    key = jax.random.fold_in(key, number)
-  return key
-
-
 def skipped_operations(config: Any, channels: int) -> tuple[str, ...]:
   """Names the configured operations that these images cannot have.
 
@@ -138,7 +118,7 @@ def augment_view(
     raise Error(f'images are {images.dtype}, but have to be uint8 or float32.')
 
   def augment_one(image, example_id, epoch, view):
-    key = example_key(seed, epoch, example_id, view)
+    key = keys.example(seed, epoch, example_id, view)
     return _augment(key, to_float(image), view, config)
 
   of_each = None if isinstance(view, int) else 0

@@ -125,6 +125,9 @@ DINO = BARLOW_TWINS | dict(
 )
 DINO_RN50 = DINO | dict(crop_scale=(0.14, 1.0), local_scale=(0.05, 0.14))
 
+# facebookresearch/dinov2, its defaults: DINO's, of other shares of the area.
+DINOV2 = DINO | dict(crop_scale=(0.32, 1.0), local_scale=(0.05, 0.32))
+
 # HobbitLong/SupContrast, for CIFAR.
 SUPCON = _TORCHVISION | dict(
   crop_scale=(0.2, 1.0),
@@ -147,6 +150,9 @@ INSTANCE_CIFAR = INSTANCE | dict(flip=0.0)
 SUPERVISED = _TORCHVISION | dict(
   jitter=0.0, grayscale=0.0, blur=(0.0,), solarize=(0.0,)
 )
+
+# facebookresearch/mae: crop and flip, no colors.
+MAE = SUPERVISED | dict(crop_scale=(0.2, 1.0))
 
 # vturrisi/solo-learn, scripts/pretrain/cifar: augmentations/symmetric.yaml,
 # symmetric_weak.yaml, asymmetric.yaml, and vicreg.yaml's own.
@@ -172,4 +178,17 @@ LEJEPA = _TORCHVISION | dict(
 # ... and its MINIMAL.md, for Imagenette; without blur.
 LEJEPA_SMALL = _TORCHVISION | dict(
   stages=_FLIP_LAST, blur=(0.0, 0.0), solarize=(0.0, 0.0)
+)
+
+# HaiyuWu/visreg, data/multicrop.py and configs/default.yaml, 4 x 224 + 6 x 96
+# pixels; and configs/imagenette.yaml.
+VISREG = LEJEPA | dict(
+  stages=('flip', 'jitter', 'grayscale', 'blur', 'solarize'),
+  hue=0.05,
+  blur=(0.5,) * 4,
+  solarize=(0.2,) * 4,
+  local_size=96,
+)
+VISREG_SMALL = VISREG | dict(
+  brightness=0.8, contrast=0.8, saturation=0.8, hue=0.1, local_crops=0
 )

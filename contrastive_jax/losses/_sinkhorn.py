@@ -5,6 +5,10 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses import checks
 
+_NOTHING = (
+  -1e30
+)  # the logarithm of what does not count; finite, so that it adds
+
 
 def sinkhorn(
   scores: jax.Array,
@@ -12,6 +16,7 @@ def sinkhorn(
   epsilon: float,
   iterations: int = 3,
   queue_scores: jax.Array | None = None,
+  valid: jax.Array | None = None,
   axis_name: str | None = None,
 ) -> jax.Array:
   """Returns soft codes of a batch that give every prototype an equal share.
@@ -33,6 +38,8 @@ def sinkhorn(
       taking all samples then.
     queue_scores: [q, K] of earlier samples, the same on every replica; they
       count once in the totals, and their codes are not returned.
+    valid: bool [b], which rows are samples: the others count nothing in the
+      totals. None: all.
     axis_name: the mapped axis over whose replicas the batch is spread. None:
       this replica's rows are all there are.
 
@@ -58,6 +65,8 @@ def sinkhorn(
   arrays = {'scores': (scores, 'b K')}
   if queue_scores is not None:
     arrays['queue_scores'] = (queue_scores, 'q K')
+  if valid is not None:
+    arrays['valid'] = (valid, 'b')
   checks.shapes('sinkhorn', **arrays)
   checks.positive('sinkhorn', epsilon=epsilon)
   log_q = jax.lax.stop_gradient(scores).astype(jnp.float32) / epsilon
@@ -66,7 +75,10 @@ def sinkhorn(
     log_queue = jax.lax.stop_gradient(queue_scores).astype(jnp.float32)
     log_queue /= epsilon
   for _ in range(iterations):
-    log_total = _log_sum_over_rows(log_q, axis_name)
+    counted = log_q
+    if valid is not None:
+      counted = jnp.where(valid[:, None], log_q, _NOTHING)
+    log_total = _log_sum_over_rows(counted, axis_name)
     if log_queue is not None:
       log_total = jnp.logaddexp(log_total, _log_sum_over_rows(log_queue, None))
       log_queue = jax.nn.log_softmax(log_queue - log_total)

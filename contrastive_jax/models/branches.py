@@ -113,6 +113,51 @@ def run_branch(
   return split, batch_stats
 
 
+def run_maps(
+  encoder: nn.Module,
+  params: Mapping[str, Any],
+  batch_stats: Mapping[str, Any],
+  views: Sequence[Any],
+  *,
+  train: bool,
+  axis_name: str | None = None,
+  rng: jax.Array | None = None,
+  **options: Any,
+) -> tuple[tuple[tuple[jax.Array, ...], ...], dict[str, Any]]:
+  """Runs views of one size through an encoder, and keeps what it saw where.
+
+  Args:
+    encoder: the module of params['encoder'].
+    params: of at least the encoder.
+    batch_stats: running statistics, likewise.
+    views: what the encoder takes, with leaves [b, ...] of one shape, in one
+      pass.
+    train: see `run_branch`, also for axis_name and rng.
+    axis_name: the mapped axis of the devices; None for one device.
+    rng: of dropout and drop path.
+    **options: of the encoder; of images those with a row each, view by view.
+
+  Returns:
+    Features, a tuple of [b, d] a view, and maps, a tuple of [b, rows, columns,
+    d]; and batch_stats with the encoder's replaced.
+  """
+  together = jax.tree.map(lambda *x: jnp.concatenate(x), *views)
+  outputs, updated = encoder.apply(
+    {'params': params['encoder'], 'batch_stats': batch_stats['encoder']},
+    together,
+    mutable=['batch_stats'],
+    rngs={} if rng is None else {'dropout': rng},
+    train=train,
+    axis_name=axis_name,
+    views=len(views),
+    maps=True,
+    **options,
+  )
+  split = tuple(tuple(jnp.split(x, len(views))) for x in outputs)
+  encoder_stats = updated.get('batch_stats', {})
+  return split, {**batch_stats, 'encoder': encoder_stats}
+
+
 def frozen_features(
   encoder: nn.Module,
   params: Mapping[str, Any],

@@ -83,7 +83,8 @@ class ConvNeXt(nn.Module):
     train: bool,
     axis_name: str | None = None,
     views: int = 1,
-  ) -> jax.Array:
+    maps: bool = False,
+  ) -> Any:
     """Computes the features of images, averaged over positions.
 
     Args:
@@ -93,9 +94,11 @@ class ConvNeXt(nn.Module):
         also for axis_name and views.
       axis_name: The mapped axis of the devices; None for one device.
       views: Equal consecutive segments of the batch axis.
+      maps: Whether the features of each position are returned, too.
 
     Returns:
-      [b, features], float32.
+      [b, features], float32; with `maps`, and [b, rows, columns, features],
+      each position through the last norm.
 
     Raises:
       Error: images of which no position would be left.
@@ -125,7 +128,9 @@ class ConvNeXt(nn.Module):
         x = x.astype(jnp.float32)
       for i in range(count):
         x = block(self.dtype, name=f'{name}_block{i + 1}')(x, next(keep))
-    return blocks.layer_norm(name='norm')(x.mean((1, 2)))
+    norm = blocks.layer_norm(name='norm')
+    features = norm(x.mean((1, 2)))
+    return (features, norm(x)) if maps else features
 
 
 def make(config: Any, run: Any) -> Encoder:

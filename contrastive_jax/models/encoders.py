@@ -8,6 +8,7 @@ never name one. `package.module:function` is one outside of this package.
 import functools
 import importlib
 import pkgutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -23,11 +24,18 @@ class Encoder(NamedTuple):
     module: maps inputs [b, ...] to features float32 [b, features]; called with
       train (whether norms take the batch's statistics), axis_name (the mapped
       axis of the devices) and views (equal consecutive segments of the batch).
+      For objectives that look at places in an image also with maps=True: it
+      returns features and [b, rows, columns, features], those of each place.
     features: width of the output.
     norm_group: examples in a group of batch norm, for the heads; None: the
       global batch.
     dtype: of the computation, for the heads.
     note: what was decided for the user, one line; or empty.
+    patches: (rows, columns) of those that an image is cut into; the module can
+      then be told which are masked, or which are visible, as `vit.ViT` says.
+      None: it has none.
+    render: what the module makes of a view before anything else: its pixels,
+      which `microbatch` leaves to it.
   """
 
   module: nn.Module
@@ -35,6 +43,8 @@ class Encoder(NamedTuple):
   norm_group: int | None = None
   dtype: Any = jnp.float32
   note: str = ''
+  patches: tuple[int, int] | None = None
+  render: Callable[[Any], Any] = lambda view: view
 
 
 @functools.cache

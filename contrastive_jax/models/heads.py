@@ -16,6 +16,11 @@ from contrastive_jax.models import normalization
 # of the learning rate; and without one it sets what the embeddings start from.
 torch_init = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
+# ... of a matrix of rows, [outputs, inputs]: their lengths come to about 0.58.
+torch_init_of_rows = jax.nn.initializers.variance_scaling(
+  1 / 3, 'fan_in', 'uniform', in_axis=1, out_axis=0
+)
+
 
 @jax.custom_jvp
 def gelu(x: jax.Array) -> jax.Array:
@@ -65,9 +70,10 @@ class MLP(nn.Module):
     Barlow Twins           affine, none;    -, -
     VICReg                 affine, none; bias, -
     LeJEPA                 affine, none;    -, bias
+    VISReg                 affine, none;    -, bias   GELU
     NNCLR projector        affine, scale;   -, -
     NNCLR predictor        affine, none;    -, bias
-    DINO                   none, none;   bias, bias   GELU, kernel N(0, 0.02)
+    DINO, DINOv2           none, none;   bias, bias   GELU, kernel N(0, 0.02)
 
   Attributes:
     sizes: Width of each layer, the output last.

@@ -22,6 +22,8 @@ from contrastive_jax.models.encoders import Encoder
 
 # A collection of Flax variables: see `places`.
 _PLACES = 'places'
+# Options of an encoder that have a row an image, as its inputs have.
+_BY_ROW = ('masked', 'visible')
 
 
 def in_parts(
@@ -68,7 +70,9 @@ def in_parts(
       f'microbatch is {images}, and the encoder has batch norm over {now}: a '
       f"part has to hold whole groups, as with encoder.norm='ghost:{images}'"
     )
-  return encoder._replace(module=_InParts(encoder.module, images, render))
+  return encoder._replace(
+    module=_InParts(encoder.module, images, render), render=render
+  )
 
 
 def places(
@@ -127,24 +131,31 @@ class _InParts:
     mode: Any = dict(options, train=train, axis_name=axis_name, views=views)
     if not train:  # frozen: the inputs are not rendered here
       return self.module.apply(variables, inputs, **mode)
+    by_row = {
+      name: mode.pop(name) for name in _BY_ROW if mode.get(name) is not None
+    }
     rows = len(jax.tree.leaves(inputs)[0]) // views
     count = rows // self.images
     first = first_row(rows, axis_name) + self.images * jnp.arange(count)
 
     @jax.checkpoint
-    def run_part(variables, part, first):
+    def run_part(variables, part, by_row, first):
       variables = {**variables, _PLACES: {'first': first}}
-      return self.module.apply(variables, self.render(part), **mode)
+      return self.module.apply(variables, self.render(part), **by_row, **mode)
 
     def to_parts(x):
       """[views * rows, ...] to [parts, views * images, ...]."""
       x = x.reshape(views, count, self.images, *x.shape[1:])
       return jnp.moveaxis(x, 1, 0).reshape(count, -1, *x.shape[3:])
 
-    features, updated = jax.lax.map(
+    def to_rows(x):
+      """[parts, views * images, ...] to [views * rows, ...]."""
+      x = x.reshape(count, views, self.images, *x.shape[2:])
+      return jnp.moveaxis(x, 0, 1).reshape(views * rows, *x.shape[3:])
+
+    outputs, updated = jax.lax.map(
       lambda part: run_part(variables, *part),
-      (jax.tree.map(to_parts, inputs), first),
+      (*jax.tree.map(to_parts, (inputs, by_row)), first),
     )
-    features = features.reshape(count, views, self.images, -1)
-    features = jnp.moveaxis(features, 0, 1).reshape(views * rows, -1)
-    return features, jax.tree.map(lambda x: x.mean(0), updated)
+    updated = jax.tree.map(lambda x: x.mean(0), updated)
+    return jax.tree.map(to_rows, outputs), updated

@@ -152,7 +152,8 @@ class ResNet(nn.Module):
     train: bool,
     axis_name: str | None = None,
     views: int = 1,
-  ) -> jax.Array:
+    maps: bool = False,
+  ) -> Any:
     """Computes the features of images, averaged over positions.
 
     Args:
@@ -160,9 +161,10 @@ class ResNet(nn.Module):
       train: See `normalization.BatchNorm`, also for axis_name and views.
       axis_name: The mapped axis of the devices; None for one device.
       views: Equal consecutive segments of the batch axis.
+      maps: Whether the features of each position are returned, too.
 
     Returns:
-      [b, features], float32.
+      [b, features], float32; with `maps`, and [b, rows, columns, features].
 
     Reference: He et al. 2015 (1512.03385); the stems: Chen et al. 2020
     (2002.05709), appendix B.9.
@@ -194,7 +196,8 @@ class ResNet(nn.Module):
           kernel_init=self.kernel_init,
           name=f'stage{stage + 1}_block{i + 1}',
         )(x, train, axis_name, views)
-    return x.astype(jnp.float32).mean((1, 2))
+    x = x.astype(jnp.float32)
+    return (x.mean((1, 2)), x) if maps else x.mean((1, 2))
 
 
 def stem_for(config: Any, image_size: int) -> str:

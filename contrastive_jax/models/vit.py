@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.config import Error
-from contrastive_jax.models import blocks, positions
+from contrastive_jax.models import blocks, patches, positions
 from contrastive_jax.models.encoders import Encoder
 
 # Width, blocks, attention heads. MoCo v3's ViT-S has 12 heads.
@@ -30,42 +30,6 @@ _INITS = {
   'xavier': nn.initializers.xavier_uniform(),
 }
 _ALMOST_ZERO = nn.initializers.normal(1e-6)
-
-
-def _uniform(bound: float) -> Any:
-  """Initializes evenly within +-bound."""
-  return lambda rng, shape, dtype: jax.random.uniform(
-    rng, shape, dtype, -bound, bound
-  )
-
-
-class _PatchEmbed(nn.Module):
-  """One linear map of every patch, [b, H, W, C] to [b, patches, width]."""
-
-  width: int
-  size: int
-  kernel_init: str
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, images):
-    size, channels = self.size, images.shape[-1]
-    fan_in = size * size * channels
-    if self.kernel_init == 'xavier':
-      # Of the matrix of a patch; the fan_out of a convolution would be larger.
-      kernel_init = _uniform(math.sqrt(6 / (fan_in + self.width)))
-      bias_init = nn.initializers.zeros
-    else:  # PyTorch's default of a convolution, which DINO and timm keep
-      kernel_init = bias_init = _uniform(1 / math.sqrt(fan_in))
-    shape = (size, size, channels, self.width)
-    kernel = self.param('kernel', kernel_init, shape, jnp.float32)
-    bias = self.param('bias', bias_init, (self.width,), jnp.float32)
-    rows, columns = positions.grid_of(images.shape[1:], size)
-    x = images.astype(self.dtype)
-    x = x.reshape(-1, rows, size, columns, size, channels)
-    x = x.swapaxes(2, 3).reshape(-1, rows * columns, fan_in)
-    x = x @ kernel.reshape(fan_in, self.width).astype(self.dtype)
-    return x + bias.astype(self.dtype)
 
 
 class _Attention(nn.Module):
@@ -93,7 +57,7 @@ class _Attention(nn.Module):
     return linear('out')(x.reshape(batch, tokens, width))
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
   """Attention over tokens, then a perceptron on each; both are added."""
 
   heads: int
@@ -102,9 +66,16 @@ class _Block(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x, *keep):
-    # x: [b, tokens, width], float32 also if the branches are bfloat16. keep:
-    # [b] for each branch, what it is multiplied by; None is 1.
+  def __call__(self, x: jax.Array, *keep: jax.Array | None) -> jax.Array:
+    """Maps tokens to tokens.
+
+    Args:
+      x: [b, tokens, width], float32 also if the branches are bfloat16.
+      *keep: [b] for each branch, what it is multiplied by; None is 1.
+
+    Returns:
+      Like x.
+    """
     width, init = x.shape[-1], _INITS[self.kernel_init]
 
     def scaled(i, y):
@@ -161,6 +132,7 @@ class ViT(nn.Module):
     drop_path: Probability that the last block's branches are left out for an
       example; it grows linearly from 0 at the first. The two branches of a
       block are drawn apart.
+    drop_path_uniform: Whether it is that of all blocks (DINOv2).
     kernel_init: 'trunc_normal' (DINO) or 'xavier' (MoCo v3).
     dtype: Of the matrix products; parameters, the sum over the blocks, norms,
       softmax and features are float32.
@@ -179,6 +151,7 @@ class ViT(nn.Module):
   interpolation: str = 'dino'
   layer_scale: float = 0.0
   drop_path: float = 0.0
+  drop_path_uniform: bool = False
   kernel_init: str = 'trunc_normal'
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
@@ -191,7 +164,11 @@ class ViT(nn.Module):
     train: bool,
     axis_name: str | None = None,
     views: int = 1,
-  ) -> jax.Array:
+    maps: bool = False,
+    masked: jax.Array | None = None,
+    mask_token: jax.Array | None = None,
+    visible: jax.Array | None = None,
+  ) -> Any:
     """Computes the features of images.
 
     Args:
@@ -200,9 +177,16 @@ class ViT(nn.Module):
         also for axis_name and views.
       axis_name: The mapped axis of the devices; None for one device.
       views: Equal consecutive segments of the batch axis.
+      maps: Whether the normalized tokens of patches are returned, too.
+      masked: [b, patches], bool: patches that are replaced, before their
+        positions are added.
+      mask_token: [width], by what.
+      visible: [b, n], int: the numbers of the patches that are looked at; None:
+        all.
 
     Returns:
-      [b, width], float32.
+      [b, width], float32; with `maps`, and [b, rows, columns, width], or of
+      `visible` ones [b, n, width], in their order.
 
     Raises:
       Error: patches do not tile the images.
@@ -210,13 +194,15 @@ class ViT(nn.Module):
     Reference: Dosovitskiy et al. 2020 (2010.11929), equations 1 to 4.
     """
     rows, init, dtype = len(images), self.kernel_init, self.dtype
-    patches = _PatchEmbed(
+    cells = patches.PatchEmbed(
       self.width,
       self.patch_size,
       init,
       dtype,
       name='patch_embed',
     )(images).astype(jnp.float32)
+    if masked is not None and mask_token is not None:
+      cells = jnp.where(masked[..., None], mask_token, cells)
 
     def tokens(name, first, count=1):
       shape = (1, count, self.width)
@@ -225,26 +211,33 @@ class ViT(nn.Module):
 
     # DINO draws it like the matrices; MoCo v3, DINOv2 and timm almost as zero.
     first = _ALMOST_ZERO if init == 'xavier' else _INITS[init]
-    x = jnp.concatenate([tokens('cls_token', first), patches], axis=1)
-    x += self._positions(positions.grid_of(images.shape[1:], self.patch_size))
+    x = jnp.concatenate([tokens('cls_token', first), cells], axis=1)
+    grid = positions.grid_of(images.shape[1:], self.patch_size)
+    x += self._positions(grid)
+    if visible is not None:
+      seen = jnp.take_along_axis(x[:, 1:], visible[..., None], axis=1)
+      x = jnp.concatenate([x[:, :1], seen], axis=1)
     if self.registers:
       registers = tokens('registers', _ALMOST_ZERO, self.registers)
       x = jnp.concatenate([x[:, :1], registers, x[:, 1:]], axis=1)
 
-    rates = np.linspace(0, self.drop_path, self.depth).repeat(2)
+    first_rate = self.drop_path if self.drop_path_uniform else 0
+    rates = np.linspace(first_rate, self.drop_path, self.depth).repeat(2)
     mode: Any = dict(train=train, axis_name=axis_name, views=views)
     keep = blocks.drop_path(self, rates, rows, **mode)
-    block: Any = nn.remat(_Block) if self.remat else _Block
+    block: Any = nn.remat(Block) if self.remat else Block
     for i in range(self.depth):
       x = block(
         self.heads, self.layer_scale, init, dtype, name=f'block{i + 1}'
       )(x, *keep[2 * i : 2 * i + 2])
 
-    if self.pool == 'mean':
-      x = x[:, 1 + self.registers :].mean(1)
-    else:
-      x = x[:, 0]
-    return blocks.layer_norm(name='norm')(x)
+    norm = blocks.layer_norm(name='norm')
+    cells = x[:, 1 + self.registers :]
+    features = norm(cells.mean(1) if self.pool == 'mean' else x[:, 0])
+    if not maps:
+      return features
+    shape = grid if visible is None else visible.shape[1:]
+    return features, norm(cells).reshape(rows, *shape, -1)
 
   def _positions(self, grid: tuple[int, int]) -> jax.Array:
     if self.positions == 'sincos':
@@ -319,6 +312,7 @@ def make(config: Any, run: Any) -> Encoder:
     interpolation=config.interpolation,
     layer_scale=config.layer_scale,
     drop_path=config.drop_path,
+    drop_path_uniform=config.drop_path_uniform,
     kernel_init=config.vit_init,
     dtype=jnp.dtype(config.dtype),
     remat=config.remat == 'blocks',
@@ -327,4 +321,10 @@ def make(config: Any, run: Any) -> Encoder:
     f'patches of {patch_size} x {patch_size} pixels: '
     f'{math.prod(grid)} of an image'
   )
-  return Encoder(module, features=width, dtype=module.dtype, note=note)
+  return Encoder(
+    module,
+    features=width,
+    dtype=module.dtype,
+    note=note,
+    patches=positions.grid_of(run.input_shape, patch_size),
+  )

@@ -37,6 +37,7 @@ class Run(NamedTuple):
   local_crops: int
   steps_per_epoch: int
   total_steps: int
+  seed: int = 0
 
 
 def _of_the_encoder(params, model_state, inputs):
@@ -59,7 +60,8 @@ class Objective(NamedTuple):
       [b, d] a view (not local crops), are what a collapse would show in.
     after_update: (params, model_state, step) -> model_state. Moving averages
       and the like, after the optimizer's update number `step`, from 0.
-    chance: batch_size -> the loss of an encoder that knows nothing.
+    chance: batch_size -> the loss of an encoder that knows nothing. Where it
+      depends on the images, the metrics have their own, 'chance_loss'.
     features: (params, model_state, inputs) -> [b, d]. The frozen encoder; if
       not given, `make` puts that of params['encoder'] here.
     causes: a verdict of `diagnostics.health` other than 'ok' -> what it is
@@ -74,7 +76,8 @@ class Objective(NamedTuple):
   The batch of `init` and `loss` is a dict: 'views', a tuple of what the encoder
   takes, any pytree with leaves [b, ...] (of images: float32 [b, side, side,
   channels]), local crops last; 'label' int32 [b], -1 where there is none; 'id'
-  int32 [b], the examples' numbers in the training set.
+  int32 [b], the examples' numbers in the training set; 'epoch' int32 [b]. What
+  is drawn for each example is drawn from `keys.example` of these.
   """
 
   init: Callable[..., tuple[Any, Any]]

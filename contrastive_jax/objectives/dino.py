@@ -6,6 +6,7 @@ Official code: facebookresearch/dino.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,10 +91,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     'last_layer': heads.Prototypes(
       c.num_prototypes,
       learned_scale=not c.norm_last_layer,
-      # heads.torch_init, of rows: their lengths come to about 0.58.
-      vectors_init=jax.nn.initializers.variance_scaling(
-        1 / 3, 'fan_in', 'uniform', in_axis=1, out_axis=0
-      ),
+      vectors_init=heads.torch_init_of_rows,
     ),
   }
 
@@ -172,7 +170,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   )
 
 
-def teacher_temperature(c: Fields, epoch: jax.Array) -> jax.Array:
+def teacher_temperature(c: Any, epoch: jax.Array) -> jax.Array:
   """Returns the teacher's temperature, which changes once an epoch.
 
   Args:

@@ -23,6 +23,7 @@ from contrastive_jax.objectives import Objective, Run, check_views, field, share
 class Fields:
   """The fields of `config.objective`; defaults are the paper's for ImageNet.
 
+  Any number of global views (the author's README: of a ResNet all of them).
   `sigreg_weight`, the paper's lambda (0.01 to 0.1; 0: nothing keeps the
   embeddings apart); `slices`, directions a step; `flattened`, whether all views
   are one sample (stable-pretraining) instead of one each (the paper);
@@ -57,7 +58,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
 
   Its chance value is the loss of an encoder that has collapsed to zero.
   """
-  check_views('LeJEPA', run, 2, local_crops=True)
+  check_views('LeJEPA', run, max(2, run.global_views), local_crops=True)
   # The last layer is linear: a norm there would make the variance 1 for it.
   projector = heads.MLP(
     sizes=[c.projector_hidden_size] * (c.projector_layers - 1)
@@ -86,16 +87,16 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       directions(
         keys.draw(rng, keys.Draw.DIRECTIONS), c.slices, c.projector_output_size
       ),
-      global_views=2,
+      global_views=run.global_views,
       weight=c.sigreg_weight,
       flattened=c.flattened,
       axis_name=axis_name,
     )
     metrics['collapse_gauge'] = jnp.minimum(1.0, metrics.pop('mean_std'))
     model_state = {'batch_stats': batch_stats}
-    return value, (model_state, metrics, tuple(embeddings[:2]))
+    return value, (model_state, metrics, tuple(embeddings[: run.global_views]))
 
-  views = 2 + run.local_crops if c.flattened else 1
+  views = run.global_views + run.local_crops if c.flattened else 1
   return Objective(
     modules=modules,
     init=branches.init_fn(modules),

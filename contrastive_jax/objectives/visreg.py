@@ -1,10 +1,12 @@
 """VISReg: views alike, in a standard Gaussian by scale, shape and center.
 
-arXiv 2606.02572; the form is that of lightly, loss/visreg_loss.py.
+Wu, Balestriero and Levine 2026 (arXiv 2606.02572). Official code:
+HaiyuWu/visreg (CC BY-NC); the form of the loss is lightly's.
 """
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from contrastive_jax import keys
@@ -19,12 +21,15 @@ from contrastive_jax.objectives import Objective, Run, check_views, field, share
 class Fields:
   """The fields of `config.objective`; defaults are the paper's for ImageNet.
 
+  Any number of global views; their mean is what all views are drawn to.
   `regularizer_weight`, lambda (0.9; 0.6 for little data; 0: nothing keeps the
   embeddings apart); `scale_weight`, `shape_weight`, `center_weight`, of its
-  terms; `slices`, directions a step; `gathered`, whether scale, shape and
-  center are those of the whole batch, so that any number of devices is one, or
-  of each device's images, as in the paper, where no device waits for another;
-  `projector_layers`, `projector_hidden_size`, `projector_output_size`.
+  terms; `slices`, directions a step, the same on every device (the official
+  code draws each device's own); `gathered`, whether scale, shape and center are
+  those of the whole batch (official), so that any number of devices is one, or
+  of each device's images, where none waits for another (lightly's default);
+  `projector_layers`, `projector_hidden_size`, `projector_output_size`;
+  `projector_gelu`, whether GELU follows its norms (official), not ReLU.
   """
 
   regularizer_weight: float = share(0.9)
@@ -35,7 +40,8 @@ class Fields:
   gathered: bool = field(True)
   projector_layers: int = field(3, least=1)
   projector_hidden_size: int = field(2048, least=1)
-  projector_output_size: int = field(512, least=1)
+  projector_output_size: int = field(256, least=1)
+  projector_gelu: bool = field(True)
 
 
 CAUSES = {
@@ -59,7 +65,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
 
   Its chance value is the loss of an encoder that has collapsed to zero.
   """
-  check_views('VISReg', run, 2, local_crops=True)
+  check_views('VISReg', run, max(2, run.global_views), local_crops=True)
   # The last layer is linear: a norm there would make the scale 1 for it.
   projector = heads.MLP(
     sizes=[c.projector_hidden_size] * (c.projector_layers - 1)
@@ -67,6 +73,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     norm_group=encoder.norm_group,
     kernel_init=heads.torch_init,
     output_bias=True,
+    activation=heads.gelu if c.projector_gelu else jax.nn.relu,
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}
@@ -88,7 +95,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       directions(
         keys.draw(rng, keys.Draw.DIRECTIONS), c.slices, c.projector_output_size
       ),
-      global_views=2,
+      global_views=run.global_views,
       weight=c.regularizer_weight,
       scale_weight=c.scale_weight,
       shape_weight=c.shape_weight,
@@ -97,7 +104,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     )
     metrics['collapse_gauge'] = jnp.minimum(1.0, metrics.pop('mean_std'))
     model_state = {'batch_stats': batch_stats}
-    return value, (model_state, metrics, tuple(embeddings[:2]))
+    return value, (model_state, metrics, tuple(embeddings[: run.global_views]))
 
   def chance(batch_size):
     scale = c.scale_weight + c.shape_weight * (collapsed(batch_size) - 1)

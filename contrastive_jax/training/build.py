@@ -105,6 +105,7 @@ def build(
     local_crops=config.augment.local_crops,
     steps_per_epoch=steps_per_epoch,
     total_steps=total_steps,
+    seed=config.seed,
   )
   encoder = encoders.make(config.encoder, run)
   if config.microbatch:
@@ -291,6 +292,7 @@ def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:
     'views': job.modality.example_views(rows),
     'label': jnp.zeros((rows,), jnp.int32),
     'id': jnp.zeros((rows,), jnp.int32),
+    'epoch': jnp.zeros((rows,), jnp.int32),
   }
 
 

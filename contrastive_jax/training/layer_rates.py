@@ -43,6 +43,8 @@ def factors(config: Config, params: Any) -> Any:
 
   def factor(path, _) -> float:
     names = [str(getattr(entry, 'key', entry)) for entry in path]
+    if names[0] == 'mask_token':  # it stands where the patches do
+      return config.encoder_rate * config.layer_decay**last
     if names[0] != 'encoder':
       return 1.0
     name = names[1] if len(names) > 1 else ''

@@ -167,9 +167,9 @@ class Report:
     self.last = {
       'step': done,
       'epoch': done / job.run.steps_per_epoch,
+      'chance_loss': job.objective.chance(job.config.batch_size),
       **{k: float(np.mean(v)) for k, v in self.interval().items()},
       **embedding.statistics(rows),
-      'chance_loss': job.objective.chance(job.config.batch_size),
       'learning_rate': float(np.asarray(job.learning_rate(done - 1))),
       **self._meter.read(done),
     }

@@ -64,8 +64,19 @@ def make_optimizer(
       config.weight_decay, config.weight_decay_end, total_steps
     )
   rest = _update_rule(config, learning_rate, weight_decay, peak)
-  if not config.frozen:
-    return rest
+  if config.frozen:
+    rest = _with_frozen(
+      config, rest, learning_rate, weight_decay, peak, steps_per_epoch
+    )
+  if config.clip_norm:
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rest)
+  return rest
+
+
+def _with_frozen(
+  config, rest, learning_rate, weight_decay, peak, steps_per_epoch
+):
+  """The optimizer `rest`, but for what the config freezes at first."""
   thaw = frozen_steps(config, steps_per_epoch)
   # While it is masked a transformation stands still: its momentum, and also
   # its count of the updates, at which it looks up rate and decay.
@@ -127,6 +138,8 @@ def parameter_groups(
     title += f' to {config.weight_decay_end:g} (half cosine)'
   if config.clip_tensor_norm:
     title += f', gradient norm of a tensor at most {config.clip_tensor_norm:g}'
+  if config.clip_norm:
+    title += f', gradient norm of all at most {config.clip_norm:g}'
   width = max(20, *map(len, groups))
   lines = [
     title,
@@ -167,7 +180,9 @@ def _update_rule(
     rate = optax.chain(rate, layer_rates.scale(config))
 
   if config.name == 'adamw':
-    return optax.chain(*clip, optax.scale_by_adam(), decay, rate)
+    return optax.chain(
+      *clip, optax.scale_by_adam(b2=config.adam_b2), decay, rate
+    )
   if config.name == 'sgd':
     return optax.chain(*clip, decay, momentum, rate)
   if config.name == 'larc':

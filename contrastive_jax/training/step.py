@@ -66,7 +66,7 @@ def make_gradient_fn(
       return objective.loss(
         params,
         state.model_state,
-        {'views': views, 'label': batch['label'], 'id': batch['id']},
+        {'views': views} | {k: batch[k] for k in ('label', 'id', 'epoch')},
         rng=rng,
         step=state.step,
         axis_name=AXIS,

@@ -15,6 +15,7 @@ from PIL import Image
 from skimage import data as photographs
 
 from contrastive_jax import config as config_lib
+from contrastive_jax import keys
 from contrastive_jax.data import augment
 
 # Between compilations for other shapes; the hue's division enlarges it.
@@ -107,8 +108,8 @@ def test_a_view_depends_on_seed_epoch_id_and_view_only():
 
 def test_epoch_and_id_and_view_are_not_interchangeable():
   numbers = list(itertools.product(range(2), repeat=4))
-  keys = [jax.random.key_data(augment.example_key(*four)) for four in numbers]
-  assert len({tuple(np.asarray(key)) for key in keys}) == len(numbers)
+  drawn = [jax.random.key_data(keys.example(*four)) for four in numbers]
+  assert len({tuple(np.asarray(key)) for key in drawn}) == len(numbers)
 
 
 @pytest.mark.parametrize('mapping', ['shard_map', 'pmap'])
@@ -147,7 +148,7 @@ def test_strict_promotion_and_64_bit_change_nothing():
 def _uniform(count: int, view: int) -> np.ndarray:
   """The 12 numbers that `_views` draws for each of its images."""
   draw = jax.vmap(
-    lambda i: jax.random.uniform(augment.example_key(0, 4, i, view), (12,))
+    lambda i: jax.random.uniform(keys.example(0, 4, i, view), (12,))
   )
   return np.asarray(draw(jnp.arange(count)))
 

@@ -40,6 +40,7 @@ def rows(*shape):
 
 Z, SCORES, IDS = rows(8, 4), rows(8, 5), jnp.arange(8)
 PAIR = {'z_a': Z, 'z_b': Z[::-1]}
+PATCHES = rows(8, 3, 5)
 PREDICTION = {'prediction': Z, 'target': Z[::-1]}
 EQUAL, ROWS, COLUMNS = (
   f'{what} must be equal'
@@ -59,6 +60,12 @@ FITTING = {
     'temperature': 0.1,
     'teacher_temperature': 0.04,
   },
+  'ibot': {
+    'student': PATCHES,
+    'targets': jax.nn.softmax(PATCHES),
+    'masked': jnp.ones((8, 3), bool),
+    'temperature': 0.1,
+  },
   'instance_nce': {
     'z': Z,
     'ids': IDS,
@@ -74,6 +81,8 @@ FITTING = {
     'temperature': 0.1,
   },
   'lejepa': {'views': [Z, Z[::-1]], 'directions': jnp.eye(4)},
+  'koleo': {'z': Z},
+  'mae': {'predicted': PATCHES, 'targets': PATCHES[::-1]},
   'negative_cosine': PREDICTION,
   'noise_contrastive': {
     'log_model_data': rows(3),
@@ -82,6 +91,7 @@ FITTING = {
     'log_noise_noise': rows(6),
     'noise_ratio': 2,
   },
+  'normalize_patches': {'patches': PATCHES},
   'normalized_squared_error': PREDICTION,
   'nt_xent': PAIR | {'temperature': 0.1},
   'queue_info_nce': {
@@ -109,7 +119,14 @@ FITTING = {
     'teacher': [SCORES] * 2,
     'momentum': 0.9,
   },
+  'update_patch_center': {
+    'center': jnp.zeros(5),
+    'teacher': PATCHES,
+    'masked': jnp.ones((8, 3), bool),
+    'momentum': 0.9,
+  },
   'vicreg': PAIR,
+  'visreg': {'views': [Z, Z[::-1]], 'directions': jnp.eye(4)},
 }
 
 # By loss: what is put in the place of a fitting argument, and the sentence that
@@ -164,17 +181,20 @@ MISFITS = {
     ({'ids': IDS[:1]}, f'z has shape (8, 4) and ids (1,); {ROWS}'),
     ({'bank': rows(20, 3)}, f'z has shape (8, 4) and bank (20, 3); {COLUMNS}'),
   ],
-  'lejepa': [
-    ({'views': [Z]}, 'views has length 1; it must be at least 2'),
-    (
-      {'views': [Z, Z[:1]]},
-      f'views[0] has shape (8, 4) and views[1] (1, 4); {EQUAL}',
-    ),
-    (
-      {'directions': jnp.eye(3)},
-      f'views[0] has shape (8, 4) and directions (3, 3); {COLUMNS}',
-    ),
-  ],
+  **dict.fromkeys(
+    ('lejepa', 'visreg'),
+    [
+      ({'views': [Z]}, 'views has length 1; it must be at least 2'),
+      (
+        {'views': [Z, Z[:1]]},
+        f'views[0] has shape (8, 4) and views[1] (1, 4); {EQUAL}',
+      ),
+      (
+        {'directions': jnp.eye(3)},
+        f'views[0] has shape (8, 4) and directions (3, 3); {COLUMNS}',
+      ),
+    ],
+  ),
   'noise_contrastive': [
     (
       {'log_noise_data': rows(1)},
@@ -233,6 +253,40 @@ MISFITS = {
       {'queue_scores': [rows(6, 1)] * 2},
       'scores[0] has shape (8, 5) and queue_scores[0] (6, 1); '
       'their sizes of axis K must be equal',
+    ),
+  ],
+  'ibot': [
+    (
+      {'targets': PATCHES[:1]},
+      f'student has shape (8, 3, 5) and targets (1, 3, 5); {EQUAL}',
+    ),
+    (
+      {'masked': jnp.ones((8, 2), bool)},
+      'student has shape (8, 3, 5) and masked (8, 2); '
+      'their sizes of axis n must be equal',
+    ),
+    ({'student': SCORES}, 'student has shape (8, 5); it must be [b, n, K]'),
+  ],
+  'koleo': [({'z': rows(8)}, 'z has shape (8,); it must be [b, d]')],
+  'mae': [
+    (
+      {'targets': PATCHES[:1]},
+      f'predicted has shape (8, 3, 5) and targets (1, 3, 5); {EQUAL}',
+    ),
+  ],
+  'normalize_patches': [
+    ({'patches': SCORES}, 'patches has shape (8, 5); it must be [b, n, p]'),
+  ],
+  'update_patch_center': [
+    (
+      {'center': jnp.zeros(1)},
+      'center has shape (1,) and teacher (8, 3, 5); '
+      'their sizes of axis K must be equal',
+    ),
+    (
+      {'masked': jnp.ones((8, 2), bool)},
+      'teacher has shape (8, 3, 5) and masked (8, 2); '
+      'their sizes of axis n must be equal',
     ),
   ],
   'update_center': [

@@ -25,6 +25,7 @@ FIELDS = dict(
   heads=0,
   layer_scale=0.0,
   drop_path=0.0,
+  drop_path_uniform=False,
   vit_init='trunc_normal',
   dtype='float32',
   remat='none',

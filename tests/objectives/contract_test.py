@@ -28,7 +28,10 @@ STEPS = 4
 # Largest relative error. In MoCo v3's ViT a norm's bias comes before a batch
 # norm: its gradient is zero but for rounding, of which parameters that are
 # changed in their last bit, on one device, make as much (3.5e-5 was seen).
-BOUND = {'moco_v3_vit_small': 5e-5}
+# VISReg sorts: where two values are equal but for the last bit, it decides
+# which is the first (of one device 1.5e-5 was seen, with 1,024 slices 6e-4).
+# MAE's first predictions are far off, and their gradient is large (2.5e-5).
+BOUND = {'moco_v3_vit_small': 5e-5, 'visreg_small': 5e-5, 'mae_small': 5e-5}
 # Of `late`: a seed that leaves activations off the kinks of ReLUs (`parity`).
 SEED = {'moco_v3_vit_small': 1}
 # Of 22 steps an epoch: the teacher of DINO is warm from epoch 30 on, SwAV's
@@ -88,7 +91,7 @@ def test_eight_devices_are_one(name):
   after = [plain(t.states[3]) for t in (eight, one)]
   for part in ('params', 'model_state'):
     trees = [getattr(state, part) for state in after]
-    assert max(relative_errors(*trees)) < bound, part
+    assert max(relative_errors(*trees), default=0.0) < bound, part
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -112,7 +115,8 @@ def test_eight_devices_are_one_late_in_a_run(name):
     after.append(plain(jax.device_get(state)))
   for part in ('opt_state', 'params', 'model_state'):
     trees = [getattr(state, part) for state in after]
-    assert max(relative_errors(*trees)) < BOUND.get(name, 1e-5), part
+    worst = max(relative_errors(*trees), default=0.0)
+    assert worst < BOUND.get(name, 1e-5), part
   if name == 'swav, queue':  # or the test would show nothing
     early = one.states[STEPS].replace(
       step=np.int32(0), opt_state=late.opt_state
