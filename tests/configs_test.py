@@ -60,6 +60,10 @@ def test_lowers_at_full_size(name, monkeypatch):
       for key in ('id', 'epoch', 'label')
     },
     'replaced': jax.ShapeDtypeStruct((rows,), bool),
+    'boxes': tuple(
+      jax.ShapeDtypeStruct((rows, 4), np.int32)
+      for _ in images.view_specs(job.config)
+    ),
   }
   train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
   lowered = jax.jit(

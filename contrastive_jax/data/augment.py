@@ -125,11 +125,38 @@ def augment_view(
   return jax.vmap(augment_one, (0, 0, 0, of_each))(images, ids, epochs, view)
 
 
-def _augment(key, image, view, config):
-  """The stages, in the config's order."""
+def mirrored(
+  *, view: int, ids: jax.Array, epochs: jax.Array, seed: int, config: Any
+) -> jax.Array:
+  """Returns which images `augment_view` mirrors.
+
+  Args:
+    view: see `augment_view`, also for the others.
+    ids: int32 [b].
+    epochs: int32 [b].
+    seed: of the run.
+    config: the `augment` part of the config.
+
+  Returns:
+    bool [b].
+  """
+
+  def of_one(example_id, epoch):
+    unit = _draws(keys.example(seed, epoch, example_id, view))
+    return _is_mirrored(unit, config)
+
+  return jax.vmap(of_one)(ids, epochs)
+
+
+def _draws(key):
   # One draw for all: each stage has its own numbers, whether it uses them or
   # not, so that leaving one out, or moving it, does not change the others.
-  unit = jax.random.uniform(key, (12,), jnp.float32)
+  return jax.random.uniform(key, (12,), jnp.float32)
+
+
+def _augment(key, image, view, config):
+  """The stages, in the config's order."""
+  unit = _draws(key)
   bands = None
   if (channels := image.shape[-1]) not in (1, 3):
     # In the place of hue and saturation: a brightness and a contrast each.
@@ -147,10 +174,14 @@ def _augment(key, image, view, config):
   return _channel_drop(image, key, config)
 
 
+def _is_mirrored(unit, config):
+  return (unit[0] < config.flip) & ('flip' in config.stages)
+
+
 def _flip(image, unit, view, config):
   if config.flip <= 0:
     return image
-  return photometric.flip(image, unit[0] < config.flip)
+  return photometric.flip(image, _is_mirrored(unit, config))
 
 
 def _jitter(image, unit, view, config, bands):

@@ -57,6 +57,7 @@ class _RandomCrops(NamedTuple):
     # Of a pair, the views are of the one and the other in turn.
     images = image if isinstance(image, tuple) else (image,)
     made: list[Any] = [None] * len(self.views)
+    drawn: list[Any] = [None] * len(self.views)
     for first, image in enumerate(images):
       own = range(first, len(made), len(images))
       if not own:  # the second of a pair, and one view
@@ -71,6 +72,7 @@ class _RandomCrops(NamedTuple):
         )
         for v in own
       ]
+      drawn[first :: len(images)] = boxes
       made[first :: len(images)] = crops.resize(
         image,
         boxes,
@@ -78,10 +80,10 @@ class _RandomCrops(NamedTuple):
         self.interpolation,
         self.antialias,
       )
-    return tuple(made)
+    return tuple(made), tuple(drawn)
 
   def many(self, images, ids, epochs):
-    made = []
+    made, drawn = [], []
     for v, view in enumerate(self.views):
       uniform = tf.map_fn(
         lambda x, v=v: crops.draws(self.seed, v, *x),
@@ -94,7 +96,8 @@ class _RandomCrops(NamedTuple):
       )
       how = (view.size, self.interpolation, self.antialias)
       made.append(crops.resize_many(images, boxes, *how))
-    return tuple(made)
+      drawn.append(boxes)
+    return tuple(made), tuple(drawn)
 
 
 class _CentralCrop(NamedTuple):
@@ -137,6 +140,8 @@ class TrainBatches:
   Yields dicts of NumPy arrays:
     views: tuple of [b, size, size, channels], one a `View`: uint8, or float32
       in [0, 1] (`Split.dtype`).
+    boxes: tuple of int32 [b, 4], one a `View`: what it shows of its image, top,
+      left, height and width in pixels.
     id, epoch, label: int32 [b]; label is -1 without labels.
     replaced: bool [b], where another example was meant.
 
@@ -225,7 +230,8 @@ class TrainBatches:
     for i, j in zip(wanted[replaced], used[replaced], strict=True):
       for bad in self._split.reader.passed_over(i, j):
         self.unreadable[int(bad)] = self._split.describe(int(bad))
-    return {'views': batch.pop('image'), **batch, 'replaced': replaced}
+    views, boxes = batch.pop('image')
+    return {'views': views, 'boxes': boxes, **batch, 'replaced': replaced}
 
   def close(self) -> None:
     """Stops reading ahead."""

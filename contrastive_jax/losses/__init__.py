@@ -26,6 +26,7 @@ from contrastive_jax.losses._sinkhorn import sinkhorn
 from contrastive_jax.losses._supcon import supcon
 from contrastive_jax.losses._swav import swav
 from contrastive_jax.losses._vicreg import vicreg
+from contrastive_jax.losses._vicregl import vicregl
 from contrastive_jax.losses._visreg import visreg
 from contrastive_jax.losses.normalize import l2_normalize
 
@@ -55,5 +56,6 @@ __all__ = [
   'update_center',
   'update_patch_center',
   'vicreg',
+  'vicregl',
   'visreg',
 ]

@@ -68,7 +68,7 @@ class MLP(nn.Module):
     SimSiam projector      affine, plain;   -, -
     SimSiam predictor      affine, none;    -, bias
     Barlow Twins           affine, none;    -, -
-    VICReg                 affine, none; bias, -
+    VICReg, VICRegL        affine, none; bias, -
     LeJEPA                 affine, none;    -, bias
     VISReg                 affine, none;    -, bias   GELU
     NNCLR projector        affine, scale;   -, -

@@ -77,7 +77,8 @@ class Objective(NamedTuple):
   takes, any pytree with leaves [b, ...] (of images: float32 [b, side, side,
   channels]), local crops last; 'label' int32 [b], -1 where there is none; 'id'
   int32 [b], the examples' numbers in the training set; 'epoch' int32 [b]. What
-  is drawn for each example is drawn from `keys.example` of these.
+  is drawn for each example is drawn from `keys.example` of these. Of images
+  also 'places', see `Modality.places`.
   """
 
   init: Callable[..., tuple[Any, Any]]

@@ -293,6 +293,7 @@ def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:
     'label': jnp.zeros((rows,), jnp.int32),
     'id': jnp.zeros((rows,), jnp.int32),
     'epoch': jnp.zeros((rows,), jnp.int32),
+    'places': (jnp.ones((rows, 5)),) * len(job.modality.example_views(rows)),
   }
 
 

@@ -56,7 +56,9 @@ def make_gradient_fn(
   """
 
   def gradient_fn(state: TrainState, batch: dict[str, Any]):
-    views = modality.views(batch)
+    seen = {'views': modality.views(batch)}
+    if modality.places is not None:
+      seen['places'] = modality.places(batch)
     # The same key on every replica: randomness may not depend on how many
     # there are. What is drawn per example is drawn from the example's id.
     rng = jax.random.fold_in(state.rng, state.step)
@@ -66,7 +68,7 @@ def make_gradient_fn(
       return objective.loss(
         params,
         state.model_state,
-        {'views': views} | {k: batch[k] for k in ('label', 'id', 'epoch')},
+        seen | {k: batch[k] for k in ('label', 'id', 'epoch')},
         rng=rng,
         step=state.step,
         axis_name=AXIS,

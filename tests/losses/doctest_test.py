@@ -126,6 +126,11 @@ FITTING = {
     'momentum': 0.9,
   },
   'vicreg': PAIR,
+  'vicregl': {
+    'embeddings': [Z, Z[::-1]],
+    'maps': [PATCHES] * 2,
+    'centers': [PATCHES[..., :2]] * 2,
+  },
   'visreg': {'views': [Z, Z[::-1]], 'directions': jnp.eye(4)},
 }
 
@@ -276,6 +281,18 @@ MISFITS = {
   ],
   'normalize_patches': [
     ({'patches': SCORES}, 'patches has shape (8, 5); it must be [b, n, p]'),
+  ],
+  'vicregl': [
+    ({'embeddings': [Z]}, 'embeddings has length 1; it must be at least 2'),
+    (
+      {'embeddings': [Z, Z[:1]]},
+      f'embeddings[0] has shape (8, 4) and embeddings[1] (1, 4); {EQUAL}',
+    ),
+    (
+      {'centers': [PATCHES[:, :2, :2]] * 2},
+      'maps[0] has shape (8, 3, 5) and centers[0] (8, 2, 2); '
+      'their sizes of axis p must be equal',
+    ),
   ],
   'update_patch_center': [
     (

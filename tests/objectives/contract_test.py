@@ -204,7 +204,8 @@ def test_numerical_fire(name, dtype):
     )
 
   first = build.first_batch(job)
-  batch = {k: np.asarray(v) for k, v in first.items() if k != 'views'}
+  batch = {k: np.asarray(first[k]) for k in ('id', 'epoch', 'label')}
+  batch['places'] = job.modality.places(first)
   shapes = [np.shape(view) for view in first['views']]
   rng = np.random.default_rng(0)
   noise = [rng.normal(size=shape).astype(np.float32) for shape in shapes]

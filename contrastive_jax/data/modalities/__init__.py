@@ -18,8 +18,8 @@ class TrainBatches(Protocol):
   """Endless batches of one process.
 
   {'views', 'id', 'epoch', 'label', 'replaced'}, of which the last, bool [b],
-  says which rows stand in for an example that could not be read. `unreadable`
-  names those examples, by id.
+  says which rows stand in for an example that could not be read, and what else
+  the modality wants. `unreadable` names those examples, by id.
   """
 
   unreadable: dict[int, str]
@@ -62,6 +62,9 @@ class Modality(NamedTuple):
       them can be made at a time (`microbatch`). If not given, `views` are,
       and `render` leaves them as they are.
     render: see raw_views.
+    places: batch -> of each view float32 [b, 5], what it shows of the example:
+      top, left, height, width, in pixels, and whether it is mirrored. None: the
+      examples have no such thing.
     example_views: rows -> tuple of views of zeros, for initialization.
     eval_batches: (split, *, batch_size, process_index, process_count, limit) ->
       {'input', 'id', 'label', 'mask'}: every example once, not augmented.
@@ -83,6 +86,7 @@ class Modality(NamedTuple):
   preview: Preview
   raw_views: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
   render: Callable[[Any], Any] = lambda rows: rows
+  places: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
   notes: tuple[str, ...] = ()
 
 

@@ -69,6 +69,7 @@ def make(config: Config, split: Split) -> Modality:
     ),
     raw_views=_raw_views,
     render=functools.partial(_render, config=config),
+    places=functools.partial(_places, config=config),
     example_views=lambda rows: tuple(
       jnp.zeros((rows, view.size, view.size, channels)) for view in specs
     ),
@@ -168,6 +169,22 @@ def _render(rows: dict[str, jax.Array], *, config: Config) -> jax.Array:
     config=config.augment,
   )
   return network_input(images, config.data)
+
+
+def _places(batch: dict[str, Any], *, config: Config) -> tuple[jax.Array, ...]:
+  """Of each view [b, 5]: the box of its crop, and 1 where it is mirrored."""
+  places = []
+  for view, box in enumerate(batch['boxes']):
+    mirrored = augment.mirrored(
+      view=view,
+      ids=batch['id'],
+      epochs=batch['epoch'],
+      seed=config.seed,
+      config=config.augment,
+    )
+    columns = [box.astype(jnp.float32), mirrored[:, None].astype(jnp.float32)]
+    places.append(jnp.concatenate(columns, axis=1))
+  return tuple(places)
 
 
 def _check(config: Config, channels: int) -> None:
