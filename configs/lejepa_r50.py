@@ -3,10 +3,10 @@
   python -m contrastive_jax.main --workdir=runs/lejepa_r50 \
       --config=configs/lejepa_r50.py:tfds:imagenet2012
 
-Optimizer, crops and colors as the README of galilai-group/lejepa has them;
-batch and epochs are ours, for it names none. Published for ResNet-50: nothing
-on ImageNet; about 84 % on 100 of its classes, by the author, in issue 28 there.
-Measured here: nothing yet.
+Optimizer, crops and colors as the README of galilai-group/lejepa has them, for
+all encoders; batch and epochs are ours, for it names none. Published for
+ResNet-50: nothing on ImageNet; about 84 % on 100 of its classes, by the author,
+in issue 28 there. Measured here: nothing yet.
 """
 
 from contrastive_jax import recipes
@@ -16,7 +16,6 @@ from contrastive_jax.data import presets
 def get_config(source='tfds:imagenet2012'):
   c = recipes.imagenet('lejepa', source, presets.LEJEPA)
   c.batch_size, c.epochs = 512, 100
-  c.augment.local_size = 98
   c.encoder.dtype = 'bfloat16'
   c.optimizer.name = 'adamw'
   c.optimizer.scaling = 'sqrt'

@@ -3,8 +3,11 @@
   python -m contrastive_jax.main --workdir=runs/mae_vit_b16 \
       --config=configs/mae_vit_b16.py:tfds:imagenet2012
 
-As PRETRAIN.md of facebookresearch/mae. Published, after 1,600 epochs: linear
-probe 68.0 % (table 12), 83.6 % fine-tuned. Measured here: nothing yet.
+As PRETRAIN.md of facebookresearch/mae. Not as there: query, key and value are
+three matrices to Xavier's rule, so sqrt(2) larger than its one; the class token
+begins at 1e-6 (0.02); the table of positions has the row first. Published,
+after 1,600 epochs: linear probe 68.0 % (table 12), 83.6 % fine-tuned. Measured
+here: nothing yet.
 """
 
 from contrastive_jax import recipes

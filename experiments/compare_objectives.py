@@ -40,6 +40,7 @@ FITTED = {
   # An epoch of 1,000 is not one of 2.5.
   'swav': {'optimizer.frozen_epochs': 0.25},
   'dino': {'optimizer.frozen_epochs': 0.25},
+  'dinov2': {'optimizer.frozen_epochs': 1.25},
 }
 
 # Of all but those that mask patches, which have a ViT of their own (as of their
@@ -154,7 +155,7 @@ def _needs_vit(name: str) -> bool:
 def _kind(name: str) -> str:
   """What makes an untrained encoder another one's."""
   if _needs_vit(name):
-    return 'ViT'
+    return f'ViT of {name}'
   own = small_configs.load(name, _SOURCE.value).encoder.norm
   fields = {'encoder.norm': own} | _fitted(name) | _set()
   return 'norm ' + fields['encoder.norm']

@@ -40,6 +40,11 @@ OPTIONS = {
     },
   ),
   'dinov2, local crops': ('dinov2', _LOCAL_CROPS),
+  'vicregl, local crops': ('vicregl', _LOCAL_CROPS),
+  'lejepa, flattened': (
+    'lejepa',
+    _LOCAL_CROPS | {'objective.flattened': True},
+  ),
   'instance_discrimination, NCE': (
     'instance_discrimination',
     {'objective.negatives': 50, 'objective.temperature': 0.5},

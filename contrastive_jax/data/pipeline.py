@@ -133,19 +133,19 @@ class _CentralCrop(NamedTuple):
 class TrainBatches:
   """Endless batches of views; batch s is the same however one gets there.
 
-  An example that cannot be decoded is replaced by another one that can
-  (`reading.strides`): the id in the batch is the one really used, and
-  `unreadable` (id -> name) collects the others.
+  An example that cannot be decoded is replaced by one that can
+  (`reading.strides`): the batch has its id, and `unreadable` (id -> name)
+  collects the others.
 
-  Yields dicts of NumPy arrays:
+  Yields dicts of arrays:
     views: tuple of [b, size, size, channels], one a `View`: uint8, or float32
       in [0, 1] (`Split.dtype`).
-    boxes: tuple of int32 [b, 4], one a `View`: what it shows of its image, top,
-      left, height and width in pixels.
+    boxes: tuple of int32 [b, 4], one a `View`: top, left, height and width of
+      what it shows, pixels.
     id, epoch, label: int32 [b]; label is -1 without labels.
     replaced: bool [b], where another example was meant.
 
-  The arrays are TensorFlow's, and are not to be written to.
+  They are TensorFlow's, and are not to be written to.
   """
 
   def __init__(

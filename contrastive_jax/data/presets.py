@@ -180,15 +180,19 @@ LEJEPA_SMALL = _TORCHVISION | dict(
   stages=_FLIP_LAST, blur=(0.0, 0.0), solarize=(0.0, 0.0)
 )
 
-# HaiyuWu/visreg, data/multicrop.py and configs/default.yaml, 4 x 224 + 6 x 96
-# pixels; and configs/imagenette.yaml.
+# HaiyuWu/visreg, data/multicrop.py, 4 x 224 + 6 x 96 pixels (the colors of
+# configs/default.yaml reach its Kornia path only); and data/imagenette.py.
 VISREG = LEJEPA | dict(
   stages=('flip', 'jitter', 'grayscale', 'blur', 'solarize'),
-  hue=0.05,
   blur=(0.5,) * 4,
   solarize=(0.2,) * 4,
   local_size=96,
 )
 VISREG_SMALL = VISREG | dict(
-  brightness=0.8, contrast=0.8, saturation=0.8, hue=0.1, local_crops=0
+  crop_scale=(0.08, 1.0),
+  brightness=0.8,
+  contrast=0.8,
+  saturation=0.8,
+  hue=0.2,
+  local_crops=0,
 )

@@ -71,11 +71,17 @@ def sigreg(
     directions.astype(jnp.float32).T,
     precision=jax.lax.Precision.HIGHEST,
   )
-  cos, sin = gather.mean(moments(x), axis_name)
-  replicas = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+  both = gather.mean(moments(x), axis_name)
+  replicas = 1
+  if axis_name is not None:
+    replicas = jax.lax.axis_size(axis_name)
+    # They are the same everywhere, but each replica's loss is one of its own:
+    # otherwise shard_map's gradient would be 1/R of the true one.
+    both = jax.lax.pcast(both, axis_name, to='varying')
+  cos, sin = both
   distance = jnp.square(cos - _GAUSSIAN[:, None]) + jnp.square(sin)
-  weights = jnp.asarray(_WEIGHTS, jnp.float32)
-  return len(z) * replicas * jnp.mean(weights @ distance)
+  weighted = jnp.asarray(_WEIGHTS, jnp.float32)[:, None] * distance
+  return len(z) * replicas * jnp.mean(jnp.sum(weighted, axis=0))
 
 
 def lejepa(
@@ -164,23 +170,32 @@ def lejepa_and_terms(
     directions=(directions, 'm d'),
   )
   z = jnp.stack(views).astype(jnp.float32)
-  center = jnp.mean(z[:global_views], axis=0)
-  invariance = jnp.mean(jnp.square(z - center))
+  distance = invariance(z, global_views)
   samples = [z.reshape(-1, z.shape[-1])] if flattened else list(z)
   slices = [sigreg(x, directions, axis_name=axis_name) for x in samples]
   gaussian = jnp.mean(jnp.stack(slices))
-  loss = (1 - weight) * invariance + weight * gaussian
+  loss = (1 - weight) * distance + weight * gaussian
   replicas = 1 if axis_name is None else jax.lax.axis_size(axis_name)
   moments = jnp.stack([jnp.mean(z, axis=1), jnp.mean(jnp.square(z), axis=1)])
   mean, square = gather.mean(jax.lax.stop_gradient(moments), axis_name)
   variance = jnp.maximum(square - jnp.square(mean), 0)
   terms = {
-    'invariance_term': invariance,
+    'invariance_term': distance,
     'sigreg': gaussian / GAUSSIAN,
     'sigreg_collapsed': gaussian / (COLLAPSED * len(samples[0]) * replicas),
     'mean_std': jnp.mean(jnp.sqrt(variance)),
   }
   return loss, jax.lax.stop_gradient(terms)
+
+
+def invariance(z: jax.Array, global_views: int) -> jax.Array:
+  """Returns the mean squared distance of views from the mean of global ones.
+
+  Args:
+    z: [views, b, d], the global ones first.
+    global_views: how many are.
+  """
+  return jnp.mean(jnp.square(z - jnp.mean(z[:global_views], axis=0)))
 
 
 def directions(rng: jax.Array, number: int, dim: int) -> jax.Array:

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses import checks
 
-_NOTHING = (
-  -1e30
-)  # the logarithm of what does not count; finite, so that it adds
+# The logarithm of what does not count; finite, so that it can be added to.
+_NOTHING = -1e30
 
 
 def sinkhorn(

@@ -11,7 +11,7 @@ from contrastive_jax.losses import checks, gather
 _VARIANCE_FACTORS = {'code': 0.5, 'paper': 1.0}
 
 # Added to the variance before the root is taken.
-_EPSILON = 1e-4
+EPSILON = 1e-4
 
 
 def vicreg(
@@ -111,8 +111,8 @@ def vicreg_and_terms(
   factor = _variance_factor(variance_form)
   z_a, z_b = z_a.astype(jnp.float32), z_b.astype(jnp.float32)
   d = z_a.shape[-1]
-  covariances = [_covariance(z, axis_name) for z in (z_a, z_b)]
-  stds = [jnp.sqrt(jnp.diagonal(c) + _EPSILON) for c in covariances]
+  covariances = [covariance_of(z, axis_name) for z in (z_a, z_b)]
+  stds = [jnp.sqrt(jnp.diagonal(c) + EPSILON) for c in covariances]
   off_diagonal = ~jnp.eye(d, dtype=bool)
   similarity = jnp.mean(jnp.square(z_a - z_b))
   variance = factor * sum(jnp.mean(jax.nn.relu(1 - std)) for std in stds)
@@ -147,7 +147,7 @@ def chance_value(*, variance_weight: float, variance_form: str) -> float:
   Raises:
     ValueError: another variance_form.
   """
-  floor = math.sqrt(_EPSILON)
+  floor = math.sqrt(EPSILON)
   return variance_weight * 2 * _variance_factor(variance_form) * (1 - floor)
 
 
@@ -159,7 +159,7 @@ def _variance_factor(variance_form: str) -> float:
   return _VARIANCE_FACTORS[variance_form]
 
 
-def _covariance(z: jax.Array, axis_name: str | None) -> jax.Array:
+def covariance_of(z: jax.Array, axis_name: str | None) -> jax.Array:
   """The unbiased [d, d] covariance of the global batch's rows."""
   rows = len(z)
   total = rows if axis_name is None else rows * jax.lax.axis_size(axis_name)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.losses import checks
-from contrastive_jax.losses._vicreg import _EPSILON, _covariance
+from contrastive_jax.losses._vicreg import EPSILON, covariance_of
 
 
 def vicregl(
@@ -120,25 +120,31 @@ def vicregl_and_terms(
     at = {f'maps[{i}]': (m, 'b p e'), f'centers[{i}]': (c, 'b p t')}
     checks.shapes('vicregl', **at)
   weights = jnp.array([similarity_weight, variance_weight, covariance_weight])
+
+  def weighted(terms):
+    return jnp.sum(weights * terms)
+
   z = [x.astype(jnp.float32) for x in embeddings]
   pairs = [(i, j) for i in range(2) for j in range(len(z)) if i != j]
   similarity = _mean(jnp.mean(jnp.square(z[i] - z[j])) for i, j in pairs)
   variances, covariances, stds = zip(
     *(_spread(x[:, None], axis_name) for x in z), strict=True
   )
-  views = weights @ jnp.stack(
-    [similarity, _mean(variances), _mean(covariances)]
+  views = weighted(
+    jnp.stack([similarity, _mean(variances), _mean(covariances)])
   )
-  places = _mean(
-    weights
-    @ _of_places(
-      [m.astype(jnp.float32) for m in (maps[i], maps[j])],
-      (centers[i], centers[j]),
-      matches,
-      all_by_feature,
-      axis_name,
+  float_maps = [m.astype(jnp.float32) for m in maps]
+  places = weighted(
+    _mean_terms(
+      _of_places(
+        (float_maps[i], float_maps[j]),
+        (centers[i], centers[j]),
+        matches,
+        all_by_feature,
+        axis_name,
+      )
+      for i, j in pairs
     )
-    for i, j in pairs
   )
   loss = alpha * views + (1 - alpha) * places
   terms = {'view_loss': views, 'place_loss': places, 'mean_std': _mean(stds)}
@@ -149,10 +155,14 @@ def _mean(values):
   return jnp.mean(jnp.stack(list(values)))
 
 
+def _mean_terms(values):
+  return jnp.mean(jnp.stack(list(values)), axis=0)
+
+
 def _spread(x, axis_name):
   """Variance and covariance terms of [b, ranks, d], and the mean deviation."""
-  covariance = jax.vmap(lambda z: _covariance(z, axis_name), in_axes=1)(x)
-  std = jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2) + _EPSILON)
+  covariance = jax.vmap(lambda z: covariance_of(z, axis_name), in_axes=1)(x)
+  std = jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2) + EPSILON)
   d = x.shape[-1]
   off_diagonal = jnp.where(jnp.eye(d, dtype=bool), 0, jnp.square(covariance))
   return (

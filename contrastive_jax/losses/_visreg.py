@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from contrastive_jax.losses import checks, gather
+from contrastive_jax.losses._lejepa import invariance
 
 # Added to the standard deviation that the shape is divided by.
 _EPSILON = 1e-4
@@ -48,7 +50,7 @@ def visreg(
     center_weight: likewise.
     axis_name: the mapped axis over whose replicas embeddings are gathered, with
       gradient. None: this replica's images are the whole batch, also where
-      there are others: the paper's setting, in which R devices are not one.
+      there are others: lightly's default, in which R devices are not one.
 
   Returns:
     float32 scalar; the mean over replicas, and of their gradients, is that of
@@ -118,8 +120,7 @@ def visreg_and_terms(
     directions=(directions, 'm d'),
   )
   z = jnp.stack(views).astype(jnp.float32)
-  center = jnp.mean(z[:global_views], axis=0)
-  invariance = jnp.mean(jnp.square(z - center))
+  distance = invariance(z, global_views)
   terms = [
     _terms(gather.all_rows(view, axis_name), directions.astype(jnp.float32))
     for view in z
@@ -127,11 +128,11 @@ def visreg_and_terms(
   scale, shape, off_center, std = (
     jnp.mean(jnp.stack(term)) for term in zip(*terms, strict=True)
   )
-  loss = (1 - weight) * invariance + weight * (
+  loss = (1 - weight) * distance + weight * (
     scale_weight * scale + shape_weight * shape + center_weight * off_center
   )
   terms = {
-    'invariance_term': invariance,
+    'invariance_term': distance,
     'scale_term': scale,
     'shape_term': shape,
     'center_term': off_center,
@@ -146,7 +147,8 @@ def collapsed(examples: int) -> float:
   Args:
     examples: N, of the whole batch.
   """
-  return 1 + float(np.mean(np.square(_quantiles(examples))))
+  shares = np.arange(1, examples + 1) / (examples + 1)
+  return 1 + float(np.mean(np.square(scipy.special.ndtri(shares))))
 
 
 def _quantiles(examples: int) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -148,6 +149,49 @@ class MLP(nn.Module):
       if not last:
         x = self.activation(x)
     return x.astype(jnp.float32)
+
+
+def dino(
+  sizes: Sequence[int],
+  num_prototypes: int,
+  *,
+  learned_scale: bool,
+  norm_group: int | None,
+  hidden_norm: str = 'none',
+  dtype: Any = jnp.float32,
+) -> dict[str, nn.Module]:
+  """Returns the head of DINO and DINOv2.
+
+  Args:
+    sizes: of the projector's layers.
+    num_prototypes: of the last layer.
+    learned_scale: see `Prototypes`.
+    norm_group: see `MLP`, also for the others.
+    hidden_norm: 'none' or 'affine'.
+    dtype: of the projector.
+
+  Returns:
+    The modules 'projector' and 'last_layer', one behind the other.
+  """
+  return {
+    'projector': MLP(
+      sizes=sizes,
+      hidden_norm=hidden_norm,
+      # A norm would take the bias away, which the official layers have anyway.
+      hidden_bias=hidden_norm == 'none',
+      output_bias=True,
+      norm_group=norm_group,
+      # Official: truncated at 2, a hundred deviations away.
+      kernel_init=jax.nn.initializers.normal(0.02),
+      activation=gelu,
+      dtype=dtype,
+    ),
+    'last_layer': Prototypes(
+      num_prototypes,
+      learned_scale=learned_scale,
+      vectors_init=torch_init_of_rows,
+    ),
+  }
 
 
 def unit_rows(rng: jax.Array, shape: Sequence[int], dtype=jnp.float32):

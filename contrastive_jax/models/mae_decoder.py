@@ -56,7 +56,7 @@ class Decoder(nn.Module):
     x = jnp.concatenate([features[:, None], tokens], axis=1)
     x = linear(self.width, 'embed')(x).astype(jnp.float32)
     mask_token = self.param(
-      'mask_token', nn.initializers.normal(0.02), (self.width,), jnp.float32
+      'mask_token', nn.initializers.normal(0.02), (1, self.width), jnp.float32
     )
     hidden = jnp.broadcast_to(
       mask_token, (rows, patches - tokens.shape[1], self.width)

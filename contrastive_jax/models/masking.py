@@ -70,7 +70,7 @@ def blocks(key: jax.Array, grid: Grid, ratio: tuple[float, float]) -> jax.Array:
     key, mask, fails = state
     key, own = jax.random.split(key)
     unit = jax.random.uniform(own, (4,))
-    left = jnp.minimum(wanted - mask.sum(), int(high))
+    left = wanted - mask.sum()
     area = _LEAST + unit[0] * (left - _LEAST)
     aspect = jnp.exp((2 * unit[1] - 1) * math.log(_ASPECT))
     height = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)

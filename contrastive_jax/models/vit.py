@@ -180,7 +180,7 @@ class ViT(nn.Module):
       maps: Whether the normalized tokens of patches are returned, too.
       masked: [b, patches], bool: patches that are replaced, before their
         positions are added.
-      mask_token: [width], by what.
+      mask_token: [1, width], by what.
       visible: [b, n], int: the numbers of the patches that are looked at; None:
         all.
 

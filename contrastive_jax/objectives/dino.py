@@ -76,22 +76,13 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   hidden_sizes = [c.projector_hidden_size] * (c.projector_layers - 1)
   modules = {
     'encoder': encoder.module,
-    'projector': heads.MLP(
-      sizes=[*hidden_sizes, c.projector_output_size],
-      hidden_norm='affine' if c.projector_norm else 'none',
-      # A norm would take the bias away, which the official layers have anyway.
-      hidden_bias=not c.projector_norm,
-      output_bias=True,
-      norm_group=encoder.norm_group,
-      # Official: truncated at 2, a hundred deviations away.
-      kernel_init=jax.nn.initializers.normal(0.02),
-      activation=heads.gelu,
-      dtype=encoder.dtype,
-    ),
-    'last_layer': heads.Prototypes(
+    **heads.dino(
+      [*hidden_sizes, c.projector_output_size],
       c.num_prototypes,
       learned_scale=not c.norm_last_layer,
-      vectors_init=heads.torch_init_of_rows,
+      hidden_norm='affine' if c.projector_norm else 'none',
+      norm_group=encoder.norm_group,
+      dtype=encoder.dtype,
     ),
   }
 

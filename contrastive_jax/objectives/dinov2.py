@@ -88,37 +88,33 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   check_views('DINOv2', run, 2, local_crops=True)
   if (grid := encoder.patches) is None:
     raise Error('DINOv2 masks patches: encoder.name has to be that of a ViT')
+  if c.koleo_group == 1:
+    raise Error('objective.koleo_group is 1: nobody has a neighbor there')
   ratio = (c.mask_ratio_least, c.mask_ratio_most)
   # Of a masked crop: its masked patches, at most.
   most = int(c.mask_ratio_most * math.prod(grid))
   if c.masked_crops and not (ratio[0] <= ratio[1] and most):
     raise Error(
-      f'DINOv2 masks {ratio[0]:g} to {ratio[1]:g} of '
-      f'{math.prod(grid)} patches: no patch at all'
+      f'objective.mask_ratio_least is {ratio[0]:g}, mask_ratio_most '
+      f'{ratio[1]:g}: a range of shares, of which the largest is at least one '
+      f'of the {math.prod(grid)} patches'
     )
-  head = {
-    'projector': heads.MLP(
-      sizes=[c.projector_hidden_size] * (c.projector_layers - 1)
-      + [c.projector_output_size],
-      hidden_norm='none',
-      hidden_bias=True,
-      output_bias=True,
-      kernel_init=jax.nn.initializers.normal(0.02),
-      activation=heads.gelu,
-      dtype=encoder.dtype,
-    ),
-    'last_layer': heads.Prototypes(
-      c.num_prototypes,
-      learned_scale=True,
-      vectors_init=heads.torch_init_of_rows,
-    ),
-  }
+  hidden = [c.projector_hidden_size] * (c.projector_layers - 1)
+  head = heads.dino(
+    [*hidden, c.projector_output_size],
+    c.num_prototypes,
+    learned_scale=True,
+    norm_group=None,
+    dtype=encoder.dtype,
+  )
   modules = {'encoder': encoder.module, **head}
   patch_head = 'patch_' if c.separate_heads else ''
 
   def init(rng, batch):
     view = batch['views'][0]
     params, batch_stats = branches.init_branch(rng, modules, view)
+    if jax.tree.leaves(batch_stats):
+      raise Error('DINOv2 is for encoders without batch norm')
     if c.separate_heads:
       own, _ = branches.init_branch(jax.random.fold_in(rng, 1), modules, view)
       params |= {f'patch_{name}': own[name] for name in head}
@@ -126,8 +122,8 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     if c.teacher == 'centering':
       zeros = jnp.zeros((c.num_prototypes,))
       model_state |= {'center': zeros, 'patch_center': zeros}
-    # Zero, as official.
-    params['mask_token'] = jnp.zeros((encoder.features,))
+    # Zero, as official, where it is a matrix, which is decayed.
+    params['mask_token'] = jnp.zeros((1, encoder.features))
     return params, model_state
 
   def logits(params, prefix, x):
@@ -144,6 +140,12 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
 
   def loss(params, model_state, batch, *, rng, step, axis_name):
     views, batch_stats = batch['views'], model_state['batch_stats']
+    (rows,) = batch['id'].shape
+    if c.koleo_weight and c.koleo_group and rows % c.koleo_group:
+      raise Error(
+        f'objective.koleo_group is {c.koleo_group}: it has to divide the '
+        f'{rows} images of a device'
+      )
     mode = dict(train=True, axis_name=axis_name)
     dropout = keys.draw(rng, keys.Draw.DROPOUT)
     masks, crops = masking.of_crops(

@@ -76,6 +76,11 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       f'4 and of the {c.decoder_heads} decoder_heads'
     )
   values = math.prod(run.input_shape) // patches
+  if c.normalize_pixels and values == 1:
+    raise Error(
+      'objective.normalize_pixels is for patches of more than one value: set '
+      'it to False, or encoder.patch_size to more than 1'
+    )
   decoder = Decoder(
     c.decoder_size,
     c.decoder_depth,

@@ -29,8 +29,7 @@ class Fields:
   matched; `mirrored`, whether places of a mirrored view are mirrored, too (the
   official default leaves them as they were); `projector_layers`,
   `projector_hidden_size`, `projector_output_size` of the views' expander, and
-  `map_projector_size`, of all three layers of the places'. Images of `pairs:`
-  have no places in common: take `alpha` 1, which is `vicreg`.
+  `map_projector_size`, of all three layers of the places'.
   """
 
   alpha: float = share(0.75)
@@ -67,8 +66,17 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   """Returns VICRegL as `config.objective` has it.
 
   Its chance value is the loss of an encoder that has collapsed to a point.
+
+  Raises:
+    ValueError: the encoder cannot say what it sees where, or sees one place.
   """
   check_views('VICRegL', run, 2, local_crops=True)
+  rows, columns = _map_shape(encoder, run)
+  if rows * columns < 2:
+    raise Error(
+      'VICRegL matches places of a view, and there is one: images of '
+      f'{run.input_shape[0]} pixels are too small for this encoder'
+    )
 
   def perceptron(sizes, norm_group):
     return heads.MLP(
@@ -103,7 +111,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del step
     if 'places' not in batch:
-      raise Error('VICRegL matches places in images, and these have none')
+      raise Error('VICRegL matches places in one image: not those of pairs')
     stats = model_state['batch_stats']
     embeddings, maps, centers = [], [], []
     # A pass, and so batch statistics, of its own for each view, as official.
@@ -152,3 +160,17 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     chance=lambda batch_size: chance,
     causes=CAUSES,
   )
+
+
+def _map_shape(encoder: Encoder, run: Run) -> tuple[int, int]:
+  """Rows and columns of the map of a global view."""
+  image = jnp.zeros((1, *run.input_shape))
+
+  def maps(rng):
+    variables = encoder.module.init(rng, image, train=False)
+    return encoder.module.apply(variables, image, train=False, maps=True)[1]
+
+  try:
+    return jax.eval_shape(maps, jax.random.key(0)).shape[1:3]
+  except TypeError as error:
+    raise Error('VICRegL is for encoders that take maps=True') from error

@@ -103,6 +103,8 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       axis_name=axis_name if c.gathered else None,
     )
     metrics['collapse_gauge'] = jnp.minimum(1.0, metrics.pop('mean_std'))
+    if not c.gathered:  # by the quantiles of a device's images
+      metrics['chance_loss'] = jnp.float32(chance(len(embeddings[0])))
     model_state = {'batch_stats': batch_stats}
     return value, (model_state, metrics, tuple(embeddings[: run.global_views]))
 

@@ -69,8 +69,27 @@ def make_optimizer(
       config, rest, learning_rate, weight_decay, peak, steps_per_epoch
     )
   if config.clip_norm:
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rest)
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    if config.frozen:  # what stands still counts nothing in the norm
+      identity = optax.identity()
+      moving = _after(identity, frozen_steps(config, steps_per_epoch))
+      clip = optax.chain(
+        optax.partition(
+          {'frozen': moving, 'rest': identity}, _labels(config, 'frozen')
+        ),
+        clip,
+      )
+    return optax.chain(clip, rest)
   return rest
+
+
+def _after(
+  transformation: optax.GradientTransformation, steps: int
+) -> optax.GradientTransformation:
+  """The transformation, and zeros in the first so many steps."""
+  return optax.conditionally_mask(
+    transformation, lambda step, **_: jnp.greater_equal(step, steps)
+  )
 
 
 def _with_frozen(
@@ -83,11 +102,8 @@ def _with_frozen(
   late = _update_rule(
     config, _ahead(learning_rate, thaw), _ahead(weight_decay, thaw), peak
   )
-  masked = optax.conditionally_mask(
-    late, lambda step, **_: jnp.greater_equal(step, thaw)
-  )
   return optax.partition(
-    {'frozen': masked, 'rest': rest}, _labels(config, 'frozen')
+    {'frozen': _after(late, thaw), 'rest': rest}, _labels(config, 'frozen')
   )
 
 

@@ -38,6 +38,20 @@ def make_mesh(devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
   )
 
 
+def seen(modality: Modality, batch: dict[str, Any]) -> dict[str, Any]:
+  """Returns what an objective sees of a batch: see `Objective`.
+
+  Args:
+    modality: makes the views.
+    batch: of one replica.
+  """
+  found = {key: batch[key] for key in ('label', 'id', 'epoch')}
+  found['views'] = modality.views(batch)
+  if modality.places is not None:
+    found['places'] = modality.places(batch)
+  return found
+
+
 def make_gradient_fn(
   objective: Objective, modality: Modality
 ) -> Callable[..., Any]:
@@ -56,9 +70,7 @@ def make_gradient_fn(
   """
 
   def gradient_fn(state: TrainState, batch: dict[str, Any]):
-    seen = {'views': modality.views(batch)}
-    if modality.places is not None:
-      seen['places'] = modality.places(batch)
+    found = seen(modality, batch)
     # The same key on every replica: randomness may not depend on how many
     # there are. What is drawn per example is drawn from the example's id.
     rng = jax.random.fold_in(state.rng, state.step)
@@ -68,7 +80,7 @@ def make_gradient_fn(
       return objective.loss(
         params,
         state.model_state,
-        seen | {k: batch[k] for k in ('label', 'id', 'epoch')},
+        found,
         rng=rng,
         step=state.step,
         axis_name=AXIS,

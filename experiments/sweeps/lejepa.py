@@ -1,7 +1,8 @@
 """Does LeJEPA's loss tell, without labels, which run is the better one?
 
   python -m contrastive_jax.sweep --workdir=runs/lejepa \
-      --sweep=experiments/sweeps/lejepa.py --config=configs/lejepa_small.py:digits
+      --sweep=experiments/sweeps/lejepa.py \
+      --config=configs/lejepa_small.py:digits
   python -m experiments.theory.label_free --output=runs/label_free_lejepa \
       --sweep=runs/lejepa
 

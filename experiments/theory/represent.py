@@ -8,10 +8,9 @@ import numpy as np
 
 from contrastive_jax.data import pipeline
 from contrastive_jax.data import split as split_lib
-from contrastive_jax.data.modalities import images as images_lib
 from contrastive_jax.data.split import Split
 from contrastive_jax.evaluation import encoder, features
-from contrastive_jax.training import build
+from contrastive_jax.training import build, step
 from contrastive_jax.training.state import TrainState
 from experiments.theory import changes
 
@@ -111,14 +110,10 @@ def embeddings(
 
   @jax.jit
   def of_batch(state, batch):
-    views = tuple(
-      images_lib.network_input(images, c.data)
-      for images in images_lib.augmented_views(batch, c)
-    )
     _, (_, _, found) = job.objective.loss(
       state.params,
       state.model_state,
-      {'views': views, 'label': batch['label'], 'id': batch['id']},
+      step.seen(job.modality, batch),
       rng=jax.random.fold_in(state.rng, state.step),
       step=state.step,
       axis_name=None,

@@ -131,6 +131,18 @@ def test_replicas_together_equal_one_device(mapping, flattened):
   replicas.assert_same(ours, whole, rtol=1e-5)
 
 
+@pytest.mark.parametrize('mapping', ['shard_map', 'pmap'])
+def test_of_the_test_alone_too(mapping):
+  """Nothing beside it makes its gradient each replica's own."""
+  rows = (np.sort(embeddings(1, 32, 6)[0], axis=0),)
+
+  def loss(rows, axis_name=None):
+    return sigreg(rows[0], DIRECTIONS, axis_name=axis_name)
+
+  ours = replicas.value_and_grad(loss, rows, mapping=mapping)
+  replicas.assert_same(ours, jax.value_and_grad(loss)(rows), rtol=1e-5)
+
+
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize('factor', [0, 1e4, 1e-20])
 def test_finite_in_adverse_batches(factor, dtype):

@@ -160,7 +160,7 @@ def test_the_decoder_puts_patches_back_in_their_places():
       **params['block1'],
       part: jax.tree.map(np.zeros_like, params['block1'][part]),
     }
-  params['mask_token'] = jnp.zeros(16)
+  params['mask_token'] = jnp.zeros((1, 16))
 
   def out(tokens):
     return np.asarray(

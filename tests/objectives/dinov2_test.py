@@ -5,6 +5,8 @@ import scipy.special
 
 from contrastive_jax.config import Error
 from contrastive_jax.losses import koleo
+from contrastive_jax.models import masking
+from contrastive_jax.models.mae_decoder import to_patches
 from contrastive_jax.training import build
 from tests.objectives.byol_test import batch_of_noise, loss_fn, make
 
@@ -113,23 +115,33 @@ def test_one_of_two_crops_is_masked_and_of_both_twice_as_much():
 
 
 def test_the_student_does_not_see_what_is_masked_and_the_teacher_does():
-  job = make('dinov2_small', **{'encoder.drop_path': 0.0})
+  """By the pixels: those of masked patches move the targets alone."""
+  job = make(
+    'dinov2_small',
+    **{'encoder.drop_path': 0.0, 'objective.koleo_weight': 0.0},
+  )
   state, batch = moved(job), batch_of_noise(job)
+  batch['id'] = np.arange(8, dtype=np.int32)
+  masks, _ = masking.of_crops(
+    job.config.seed, batch, (4, 4), (0.1, 0.5), masked_crops=1
+  )
 
-  def patch_term(params, target):
-    model_state = {**state.model_state, 'target': target}
-    loss = loss_fn(job, batch)
-    return loss(params, model_state, 0)[1][1]['patch_term']
+  def loss(views):
+    seen = {**batch, 'views': views}
+    return loss_fn(job, seen)(state.params, state.model_state, 0)
 
-  target = state.model_state['target']
-  before = patch_term(state.params, target)
-  token = (
-    np.arange(32, dtype=np.float32) % 5
-  )  # of a constant norms know nothing
-  other = {**state.params, 'mask_token': token}
-  assert abs(patch_term(other, target) - before) > 1e-4
-  # The teacher has no mask token at all.
-  assert 'mask_token' not in target
+  # The teacher has no gradient: what has one is what the student sees.
+  gradient = jax.grad(lambda views: loss(views)[0])(batch['views'])
+  for view, mask in zip(gradient, masks, strict=True):
+    seen = np.any(np.asarray(to_patches(view, (4, 4))) != 0, axis=-1)
+    np.testing.assert_array_equal(seen, ~np.asarray(mask))
+  # And yet the loss knows of the others, by the targets.
+  crop = int(np.argmax([mask[0].sum() for mask in masks]))
+  patch = int(np.flatnonzero(masks[crop][0])[0])
+  views = [np.array(view) for view in batch['views']]
+  row, column = divmod(patch, 4)
+  views[crop][0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] += 3
+  assert abs(loss(tuple(views))[0] - loss(batch['views'])[0]) > 1e-5
 
 
 def test_masks_are_new_in_every_epoch():
@@ -192,14 +204,22 @@ def test_the_teacher_is_evaluated_and_follows_the_student():
   ('changes', 'sentence'),
   [
     ({'encoder.name': 'resnet18'}, 'DINOv2 masks patches: encoder.name'),
+    ({'objective.koleo_group': 1}, 'koleo_group is 1: nobody has a neighbor'),
     (
       {'objective.mask_ratio_least': 0.9},
-      'masks 0.9 to 0.5 of 16 patches: no patch',
+      'mask_ratio_least is 0.9, mask_ratio_most 0.5: a range',
     ),
-    ({'objective.mask_ratio_most': 0.01}, 'no patch at all'),
+    ({'objective.mask_ratio_most': 0.01}, 'at least one of the 16'),
     ({'augment.blur': (0.0,), 'augment.solarize': (0.0,)}, '2 global views'),
   ],
 )
 def test_what_makes_no_sense_is_refused(changes, sentence):
   with pytest.raises(Error, match=sentence):
     make('dinov2_small', **changes)
+
+
+def test_groups_that_do_not_divide_a_device_are_refused():
+  job = make('dinov2_small', **{'objective.koleo_group': 3})
+  state, batch = build.init_state(job), batch_of_noise(job)
+  with pytest.raises(Error, match='koleo_group is 3: it has to divide the 8'):
+    loss_fn(job, batch)(state.params, state.model_state, 0)

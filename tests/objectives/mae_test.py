@@ -37,26 +37,26 @@ def test_zero_is_chance_for_patches_that_are_not_constant():
 
 
 def test_hidden_pixels_do_not_reach_the_prediction():
-  """The gradient by the image, of the prediction alone: a quarter of it."""
+  """The targets have no gradient: what has one is a quarter of the image."""
   job = make('mae_small')
   state, batch = build.init_state(job), batch_of_noise(job)
   batch['id'] = np.arange(8, dtype=np.int32)
 
-  def features(view):
-    _, (_, _, (z,)) = job.objective.loss(
-      state.params,
-      state.model_state,
-      {**batch, 'views': (view,)},
-      rng=jax.random.key(0),
-      step=0,
-      axis_name=None,
-    )
-    return (z**2 * np.arange(1, z.shape[1] + 1)).sum()
+  def loss(view):
+    seen = {**batch, 'views': (view,)}
+    return loss_fn(job, seen)(state.params, state.model_state, 0)[0]
 
-  gradient = to_patches(jax.grad(features)(batch['views'][0]), (4, 4))
+  gradient = to_patches(jax.grad(loss)(batch['views'][0]), (4, 4))
   seen = np.any(np.asarray(gradient) != 0, axis=-1)
   np.testing.assert_array_equal(seen.sum(axis=1), [4] * 8)
   assert len(np.unique(seen, axis=0)) > 4  # not the same of all images
+
+
+def test_patches_of_one_value_have_no_deviation():
+  changes = {'encoder.patch_size': 1, 'objective.normalize_pixels': True}
+  with pytest.raises(Error, match='for patches of more than one value'):
+    make('mae_small', **changes)
+  make('mae_small', **changes | {'objective.normalize_pixels': False})
 
 
 def test_masks_are_of_example_and_epoch():

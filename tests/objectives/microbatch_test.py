@@ -46,7 +46,17 @@ def check_gradient(name: str) -> None:
 
 @pytest.mark.parametrize(
   'name',
-  ['simclr_small', 'vicreg_small', 'byol_small', 'nnclr_small', 'supcon_small'],
+  [
+    'simclr_small',
+    'vicreg_small',
+    'byol_small',
+    'nnclr_small',
+    'supcon_small',
+    # Masked, visible and matched places.
+    'dinov2_small',
+    'mae_small',
+    'vicregl_small',
+  ],
 )
 def test_the_gradient_is_that_of_the_whole_batch(name):
   check_gradient(name)

@@ -83,5 +83,20 @@ def test_inputs_without_places_are_refused():
   job = make('vicregl_small')
   state, batch = build.init_state(job), batch_of_noise(job)
   del batch['places']
-  with pytest.raises(Error, match='these have none'):
+  with pytest.raises(Error, match='not those of pairs'):
     loss_fn(job, batch)(state.params, state.model_state, 0)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'sentence'),
+  [
+    (
+      {'encoder.name': 'resnet18', 'data.image_size': 8},
+      'there is one: images',
+    ),
+    ({'encoder.name': 'tests.outside:tiny_convnet'}, 'that take maps=True'),
+  ],
+)
+def test_encoders_without_places_are_refused(changes, sentence):
+  with pytest.raises(Error, match=sentence):
+    make('vicregl_small', **changes)

@@ -49,3 +49,15 @@ def test_any_number_of_global_views():
   z = np.stack(embeddings)
   expected = np.mean((z - z.mean(axis=0)) ** 2)
   np.testing.assert_allclose(metrics['invariance_term'], expected, rtol=1e-4)
+
+
+def test_of_each_devices_images_chance_is_theirs():
+  """Fewer images have other quantiles: 8 of a batch of 64 here."""
+  job = make('visreg_small', **{'objective.gathered': False})
+  state, batch = build.init_state(job), batch_of_noise(job)
+  params = jax.tree.map(np.zeros_like, state.params['projector'])
+  value, (_, metrics, _) = loss_fn(job, batch)(
+    {**state.params, 'projector': params}, state.model_state, 0
+  )
+  np.testing.assert_allclose(value, metrics['chance_loss'], rtol=1e-5)
+  assert abs(metrics['chance_loss'] - job.objective.chance(64)) > 0.01

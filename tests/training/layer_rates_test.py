@@ -55,6 +55,14 @@ def test_a_vit_of_twelve_blocks():
     np.testing.assert_allclose(found[name], factor, atol=1e-6)
 
 
+def test_a_mask_token_learns_as_the_patches_that_it_replaces():
+  config = optimizer_config(layer_decay=0.9, patch_rate=0.2, encoder_rate=0.5)
+  params = shapes('vit_tiny', patch_size=16)
+  params['mask_token'] = np.zeros((1, 192))
+  factor = layer_rates.factors(config, params)['mask_token']
+  np.testing.assert_allclose(factor, 0.5 * 0.254187, atol=1e-6)
+
+
 @pytest.mark.parametrize('name', ['resnet18', 'convnext_tiny'])
 def test_blocks_of_stages_are_counted_through(name):
   found = one_each(optimizer_config(layer_decay=0.5), shapes(name))

@@ -166,6 +166,53 @@ def test_each_tensor_is_clipped_by_its_own_norm(optimizer):
   check_against_by_hand(**OPTIMIZERS[optimizer], clip_tensor_norm=1.5)
 
 
+@pytest.mark.parametrize('frozen', [False, True])
+def test_all_tensors_are_clipped_by_their_common_norm(frozen):
+  """What stands still counts nothing in it, until it moves."""
+  fields = {**OPTIMIZERS['sgd'], **(FROZEN if frozen else {})}
+  params, gradients = params_and_gradients()
+  clipped = []
+  for n, gradient in enumerate(gradients):
+    moving = {
+      name: tensors
+      for name, tensors in gradient.items()
+      if not (frozen and name in FROZEN['frozen'] and n < 3)
+    }
+    norm = np.sqrt(sum(np.sum(x**2.0) for x in jax.tree.leaves(moving)))
+    factor = min(1, 1.5 / norm)
+    clipped.append(jax.tree.map(lambda x, f=factor: x * f, gradient))
+  updates = []
+  for clip_norm, given in ((1.5, gradients), (0.0, clipped)):
+    optimizer = make_optimizer(optimizer_config(**fields, clip_norm=clip_norm))
+    state, trail = optimizer.init(params), []
+    for gradient in given:
+      update, state = optimizer.update(gradient, state, params)
+      trail.append(update)
+    updates.append(trail)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
+    *updates,
+  )
+
+
+def test_adams_second_moment_has_its_own_share():
+  params, gradients = params_and_gradients()
+  square = np.zeros((3, 4))
+  optimizer = make_optimizer(
+    optimizer_config(**OPTIMIZERS['adamw'], adam_b2=0.5)
+  )
+  state = optimizer.init(params)
+  for gradient in gradients[:2]:
+    square = 0.5 * square + 0.5 * gradient['encoder']['kernel'] ** 2.0
+    _, state = optimizer.update(gradient, state, params)
+  (found,) = [
+    x
+    for path, x in jax.tree.leaves_with_path(state)
+    if "nu['encoder']['kernel']" in jax.tree_util.keystr(path)
+  ]
+  np.testing.assert_allclose(found, square, rtol=1e-5)
+
+
 def test_everything_at_once():
   check_against_by_hand(
     **OPTIMIZERS['lars, rate inside'],

@@ -22,6 +22,7 @@ NAMES = {
   'byol_small': {'optimizer.name': 'larc'},
   'moco_small': {},
   'moco_v3_vit_small': {'optimizer.layer_decay': 0.7},
+  'lejepa_small': {'optimizer.clip_norm': 0.1},
 }
 
 

@@ -69,7 +69,10 @@ def make(config: Config, split: Split) -> Modality:
     ),
     raw_views=_raw_views,
     render=functools.partial(_render, config=config),
-    places=functools.partial(_places, config=config),
+    # Of a pair, each image has places of its own.
+    places=None
+    if getattr(split.reader, 'partner', None) is not None
+    else functools.partial(_places, config=config),
     example_views=lambda rows: tuple(
       jnp.zeros((rows, view.size, view.size, channels)) for view in specs
     ),
