@@ -27,8 +27,8 @@ def exit_of(arguments) -> str:
     ('pass', 'get_config returns NoneType, no config'),
     ("return {'seed': 3}", 'get_config returns dict, no config'),
     ('return 3', 'get_config returns int, no config'),
-    ('return base().optimizer', "did you mean 'optimizer.base_learning_rate'"),
-    ('c = base(); del c.optimizer; return c', 'has no optimizer.base_learn'),
+    ('return base().optimizer', "did you mean 'optimizer.adam_b2'"),
+    ('c = base(); del c.optimizer; return c', 'has no optimizer.adam_b2'),
     ('c = base(); c.zzz = 3; return c', "unknown config key 'zzz'; there are"),
     (
       'c = base(); c.encoder.zzz = 3; return c',
@@ -63,7 +63,7 @@ def test_a_bug_in_a_file_keeps_its_traceback(tmp_path):
   [
     ('--config.zzzqqq=1', "unknown config key 'zzzqqq'; there are "),
     ('--config.batchsize=1', "did you mean 'batch_size'?"),
-    ('--config.optimizer.qqq=1', 'those of optimizer are optimizer.base'),
+    ('--config.optimizer.qqq=1', 'those of optimizer are optimizer.adam'),
     ('--config.objective.qqq=1', 'those of objective are objective.'),
     ('--config.nesterov=1', "did you mean 'optimizer.nesterov'?"),
     ('--config.optimizer=3', 'config.optimizer is a part of the config'),
