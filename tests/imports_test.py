@@ -19,7 +19,7 @@ def test_a_circle_would_be_found():
 def test_the_floor_plan_stays_small():
   graph = import_graph.rooms()
   assert len(graph) <= 27
-  assert sum(map(len, graph.values())) <= 83
+  assert sum(map(len, graph.values())) <= 84
 
 
 def test_the_import_waits_for_nothing():

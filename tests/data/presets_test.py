@@ -22,6 +22,11 @@ VIEWS = {
   'SWAV': 2 + 6,
   'DINO': 2 + 8,
   'DINO_RN50': 2 + 8,
+  'DINOV2': 2 + 8,
+  'MAE': 1,
+  'LEJEPA': 2 + 6,
+  'VISREG': 4 + 6,
+  'VISREG_SMALL': 4,
 }
 
 
@@ -46,7 +51,9 @@ def test_a_preset_is_right_whatever_stood_before(name):
   views = images.view_specs(config)
   assert len(views) == VIEWS.get(name, 2)
   for i, view in enumerate(views):
-    assert view.size == (224 if i < 2 else 96)
+    local = config.augment.local_size
+    assert local in (96, 98)
+    assert view.size == (224 if i < len(config.augment.blur) else local)
     shape = (2, view.size, view.size, 3)
     out = jax.eval_shape(
       lambda images, ids, i=i: augment.augment_view(
