@@ -40,7 +40,6 @@ OPTIONS = {
     },
   ),
   'dinov2, local crops': ('dinov2', _LOCAL_CROPS),
-  'vicregl, local crops': ('vicregl', _LOCAL_CROPS),
   'lejepa, flattened': (
     'lejepa',
     _LOCAL_CROPS | {'objective.flattened': True},

@@ -175,13 +175,13 @@ def _spread(x, axis_name):
 def _of_places(maps, centers, matches, all_by_feature, axis_name):
   """The three terms of a pair of views, by features plus by location."""
   total = jnp.zeros(3)
-  for points, taken in (
-    (maps, (None, None) if all_by_feature else matches),
-    (centers, matches),
+  for points, between, taken in (
+    (maps, _by_feature, (None, None) if all_by_feature else matches),
+    (centers, _by_location, matches),
   ):
     for here, there, number in ((0, 1, taken[0]), (1, 0, taken[1])):
       x, y = _matched(
-        maps[here], maps[there], points[here], points[there], number
+        maps[here], maps[there], points[here], points[there], number, between
       )
       spreads = [_spread(z, axis_name)[:2] for z in (x, y)]
       variance, covariance = (
@@ -192,17 +192,29 @@ def _of_places(maps, centers, matches, all_by_feature, axis_name):
   return total
 
 
-def _matched(x, y, points_x, points_y, number):
+def _by_feature(a, b):
+  product = jnp.einsum(
+    'bpe,bqe->bpq', a, b, precision=jax.lax.Precision.HIGHEST
+  )
+  squared = [jnp.sum(jnp.square(p), axis=-1) for p in (a, b)]
+  return squared[0][:, :, None] + squared[1][:, None] - 2 * product
+
+
+def _by_location(a, b):
+  # Places on grids are often equally far from two others. Rounded, so that the
+  # first of these is taken, and not the one that the last bit prefers, which
+  # changes with the number of devices.
+  squared = jnp.square(a[:, :, None] - b[:, None])
+  return jnp.round(jnp.sum(squared, axis=-1), 2)
+
+
+def _matched(x, y, points_x, points_y, number, between):
   """Of places of x the `number` nearest to one of y, in order; and those of y.
 
   The choice has no gradient.
   """
   a, b = (jax.lax.stop_gradient(p) for p in (points_x, points_y))
-  product = jnp.einsum(
-    'bpe,bqe->bpq', a, b, precision=jax.lax.Precision.HIGHEST
-  )
-  squared = [jnp.sum(jnp.square(p), axis=-1) for p in (a, b)]
-  distance = squared[0][:, :, None] + squared[1][:, None] - 2 * product
+  distance = between(a, b)
   nearest = jnp.argmin(distance, axis=2)
   matched = jnp.take_along_axis(y, nearest[..., None], axis=1)
   if number is None or number >= x.shape[1]:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from contrastive_jax import losses
-from contrastive_jax.losses._vicregl import centers_of, vicregl_and_terms
+from contrastive_jax.losses._vicregl import (
+  _by_location,
+  _matched,
+  centers_of,
+  vicregl_and_terms,
+)
 from tests.losses import replicas
 
 RNG = np.random.default_rng(0)
@@ -147,3 +152,21 @@ def test_a_mirrored_crop_has_mirrored_places():
   np.testing.assert_allclose(mirrored, straight[:, ::-1])
   forgotten = centers_of(jnp.array([[*box, 1]]), 3, 4, mirrored=False)
   np.testing.assert_allclose(forgotten.reshape(3, 4, 2), straight)
+
+
+def test_of_places_that_are_equally_far_the_first_is_taken():
+  """On grids such are common, and the last bit is not to choose."""
+  maps = [rows(1, 2, 3), rows(1, 3, 3)]
+  points = [
+    jnp.array([[[0.1, 0.2], [9.0, 9.0]]]),
+    jnp.array([[[4.0, 4.0], [0.1, 0.5], [0.1, -0.1]]]),
+  ]
+
+  def matched(shift):
+    moved = points[1] + jnp.array([0.0, shift])
+    _, y = _matched(*maps, points[0], moved, None, _by_location)
+    return y[0, 0]
+
+  for shift in (0.0, 1e-7, -1e-7, 3e-6, -3e-6):
+    np.testing.assert_array_equal(matched(shift), maps[1][0, 1])
+  np.testing.assert_array_equal(matched(0.2), maps[1][0, 2])
