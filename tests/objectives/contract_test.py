@@ -76,12 +76,23 @@ def trajectory(name: str, devices: int) -> Trajectory:
   return Trajectory(job, train_step, states, all_metrics, jax.device_get(rows))
 
 
+@pytest.fixture(scope='module', params=NAMES)
+def name(request):
+  """Groups the tests by config, and lets go of what one has compiled.
+
+  A process may have 65,530 memory maps, and the programs of a config take some
+  2,000 (findings/xla_cpu_memory_maps_of_programs.sh).
+  """
+  yield request.param
+  trajectory.cache_clear()
+  jax.clear_caches()
+
+
 def plain(state: Any) -> Any:
   """The state with its key as numbers."""
   return state.replace(rng=jax.random.key_data(state.rng))
 
 
-@pytest.mark.parametrize('name', NAMES)
 def test_eight_devices_are_one(name):
   one, eight = trajectory(name, 1), trajectory(name, 8)
   gradients = [t.states[1].opt_state for t in (eight, one)]
@@ -97,7 +108,6 @@ def test_eight_devices_are_one(name):
     assert max(relative_errors(*trees), default=0.0) < bound, part
 
 
-@pytest.mark.parametrize('name', NAMES)
 def test_eight_devices_are_one_late_in_a_run(name):
   """From one state in the middle, where queues are full: a step on each."""
   one, eight = trajectory(name, 1), trajectory(name, 8)
@@ -129,7 +139,6 @@ def test_eight_devices_are_one_late_in_a_run(name):
     assert max(relative_errors(*gradients)) > 1e-3
 
 
-@pytest.mark.parametrize('name', NAMES)
 def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
   whole = trajectory(name, 8)
   state = jax.device_put(
@@ -155,7 +164,6 @@ def test_a_resumed_run_is_the_same_to_the_bit(name, tmp_path):
   )
 
 
-@pytest.mark.parametrize('name', NAMES)
 def test_all_that_should_live_does(name):
   """Every parameter has a gradient, and every part of the state moves."""
   t = trajectory(name, 8)
@@ -171,7 +179,6 @@ def test_all_that_should_live_does(name):
     assert np.any(a != b), f'{path} stands still'
 
 
-@pytest.mark.parametrize('name', NAMES)
 def test_what_is_said_of_a_run(name):
   t = trajectory(name, 8)
   batch_size = t.job.config.batch_size
