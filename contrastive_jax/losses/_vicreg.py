@@ -11,7 +11,7 @@ from contrastive_jax.losses import checks, gather
 _VARIANCE_FACTORS = {'code': 0.5, 'paper': 1.0}
 
 # Added to the variance before the root is taken.
-EPSILON = 1e-4
+_EPSILON = 1e-4
 
 
 def vicreg(
@@ -110,15 +110,10 @@ def vicreg_and_terms(
   checks.shapes('vicreg', z_a=(z_a, 'b d'), z_b=(z_b, 'b d'))
   factor = _variance_factor(variance_form)
   z_a, z_b = z_a.astype(jnp.float32), z_b.astype(jnp.float32)
-  d = z_a.shape[-1]
-  covariances = [covariance_of(z, axis_name) for z in (z_a, z_b)]
-  stds = [jnp.sqrt(jnp.diagonal(c) + EPSILON) for c in covariances]
-  off_diagonal = ~jnp.eye(d, dtype=bool)
   similarity = jnp.mean(jnp.square(z_a - z_b))
-  variance = factor * sum(jnp.mean(jax.nn.relu(1 - std)) for std in stds)
-  covariance = sum(
-    jnp.sum(jnp.where(off_diagonal, jnp.square(c), 0)) / d for c in covariances
-  )
+  spreads = [spread(z, axis_name) for z in (z_a, z_b)]
+  variances, covariances, stds = zip(*spreads, strict=True)
+  variance, covariance = factor * sum(variances), sum(covariances)
   loss = (
     similarity_weight * similarity
     + variance_weight * variance
@@ -147,7 +142,7 @@ def chance_value(*, variance_weight: float, variance_form: str) -> float:
   Raises:
     ValueError: another variance_form.
   """
-  floor = math.sqrt(EPSILON)
+  floor = math.sqrt(_EPSILON)
   return variance_weight * 2 * _variance_factor(variance_form) * (1 - floor)
 
 
@@ -159,7 +154,27 @@ def _variance_factor(variance_form: str) -> float:
   return _VARIANCE_FACTORS[variance_form]
 
 
-def covariance_of(z: jax.Array, axis_name: str | None) -> jax.Array:
+def spread(
+  z: jax.Array, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns v(z) and c(z) of `vicreg`, and the mean of S_j(z).
+
+  Args:
+    z: float32 [b, d], this replica's rows.
+    axis_name: see `vicreg`.
+  """
+  covariance = _covariance(z, axis_name)
+  std = jnp.sqrt(jnp.diagonal(covariance) + _EPSILON)
+  d = z.shape[-1]
+  off_diagonal = jnp.where(~jnp.eye(d, dtype=bool), jnp.square(covariance), 0)
+  return (
+    jnp.mean(jax.nn.relu(1 - std)),
+    jnp.sum(off_diagonal) / d,
+    jnp.mean(std),
+  )
+
+
+def _covariance(z: jax.Array, axis_name: str | None) -> jax.Array:
   """The unbiased [d, d] covariance of the global batch's rows."""
   rows = len(z)
   total = rows if axis_name is None else rows * jax.lax.axis_size(axis_name)

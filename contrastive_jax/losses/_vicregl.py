@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.losses import checks
-from contrastive_jax.losses._vicreg import EPSILON, covariance_of
+from contrastive_jax.losses._vicreg import spread
 
 
 def vicregl(
@@ -160,16 +160,9 @@ def _mean_terms(values):
 
 
 def _spread(x, axis_name):
-  """Variance and covariance terms of [b, ranks, d], and the mean deviation."""
-  covariance = jax.vmap(lambda z: covariance_of(z, axis_name), in_axes=1)(x)
-  std = jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2) + EPSILON)
-  d = x.shape[-1]
-  off_diagonal = jnp.where(jnp.eye(d, dtype=bool), 0, jnp.square(covariance))
-  return (
-    jnp.mean(jax.nn.relu(1 - std)),
-    jnp.mean(jnp.sum(off_diagonal, axis=(1, 2)) / d),
-    jnp.mean(std),
-  )
+  """`spread` of [b, ranks, d]: the mean over ranks."""
+  of_each = jax.vmap(lambda z: spread(z, axis_name), in_axes=1)(x)
+  return tuple(map(jnp.mean, of_each))
 
 
 def _of_places(maps, centers, matches, all_by_feature, axis_name):

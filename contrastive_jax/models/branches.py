@@ -83,17 +83,17 @@ def run_branch(
   passes = itertools.count()
 
   def apply(name: str, x: jax.Array, num_views: int) -> Any:
-    variables = {'params': params[name], 'batch_stats': batch_stats[name]}
-    mode: Any = dict(train=train, axis_name=axis_name, views=num_views)
-    if not train:
-      return modules[name].apply(variables, x, **mode)
-    rngs = {}
-    if rng is not None:
-      rngs['dropout'] = jax.random.fold_in(rng, next(passes))
-    y, updated = modules[name].apply(
-      variables, x, mutable=['batch_stats'], rngs=rngs, **mode
+    own = None if rng is None else jax.random.fold_in(rng, next(passes))
+    y, batch_stats[name] = _apply(
+      modules[name],
+      params[name],
+      batch_stats[name],
+      x,
+      own,
+      train=train,
+      axis_name=axis_name,
+      views=num_views,
     )
-    batch_stats[name] = updated.get('batch_stats', {})
     return y
 
   def shapes(view: Any) -> list[tuple[int, ...]]:
@@ -142,11 +142,12 @@ def run_maps(
     d]; and batch_stats with the encoder's replaced.
   """
   together = jax.tree.map(lambda *x: jnp.concatenate(x), *views)
-  outputs, updated = encoder.apply(
-    {'params': params['encoder'], 'batch_stats': batch_stats['encoder']},
+  outputs, stats = _apply(
+    encoder,
+    params['encoder'],
+    batch_stats['encoder'],
     together,
-    mutable=['batch_stats'],
-    rngs={} if rng is None else {'dropout': rng},
+    rng,
     train=train,
     axis_name=axis_name,
     views=len(views),
@@ -154,8 +155,23 @@ def run_maps(
     **options,
   )
   split = tuple(tuple(jnp.split(x, len(views))) for x in outputs)
-  encoder_stats = updated.get('batch_stats', {})
-  return split, {**batch_stats, 'encoder': encoder_stats}
+  return split, {**batch_stats, 'encoder': stats}
+
+
+def _apply(module, params, batch_stats, x, rng, *, train, **options):
+  """Runs a module; its running statistics move in training alone."""
+  variables = {'params': params, 'batch_stats': batch_stats}
+  if not train:
+    return module.apply(variables, x, train=False, **options), batch_stats
+  y, updated = module.apply(
+    variables,
+    x,
+    mutable=['batch_stats'],
+    rngs={} if rng is None else {'dropout': rng},
+    train=True,
+    **options,
+  )
+  return y, updated.get('batch_stats', {})
 
 
 def frozen_features(

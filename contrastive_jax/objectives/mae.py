@@ -123,12 +123,12 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       {'params': params['decoder']}, features, tokens, order
     )
     targets = to_patches(encoder.render(batch['views'][0]), grid)
-    if c.normalize_pixels:
-      targets = normalize_patches(targets)
     hidden = order[:, seen:, None]
     predicted, targets = (
       jnp.take_along_axis(x, hidden, axis=1) for x in (predicted, targets)
     )
+    if c.normalize_pixels:
+      targets = normalize_patches(targets)
     value = mae(predicted, targets)
     metrics = {'chance_loss': mae(jnp.zeros_like(targets), targets)}
     metrics = jax.lax.stop_gradient(metrics)

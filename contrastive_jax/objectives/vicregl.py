@@ -5,6 +5,7 @@ Official code: facebookresearch/VICRegL (CC BY-NC).
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,18 +102,12 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     stats['map_projector'] = variables['batch_stats']
     return params, {'batch_stats': stats}
 
-  def head(module, name, params, stats, x, axis_name):
-    variables = {'params': params[name], 'batch_stats': stats[name]}
-    y, updated = module.apply(
-      variables, x, train=True, axis_name=axis_name, mutable=['batch_stats']
-    )
-    return y, {**stats, name: updated['batch_stats']}
-
   def loss(params, model_state, batch, *, rng, step, axis_name):
     del step
     if 'places' not in batch:
       raise Error('VICRegL matches places in one image: not those of pairs')
     stats = model_state['batch_stats']
+    mode: Any = dict(train=True, axis_name=axis_name)
     embeddings, maps, centers = [], [], []
     # A pass, and so batch statistics, of its own for each view, as official.
     for number, view in enumerate(batch['views']):
@@ -121,18 +116,23 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
         params,
         stats,
         (view,),
-        train=True,
-        axis_name=axis_name,
         rng=keys.draw(rng, keys.Draw.DROPOUT, number),
+        **mode,
       )
-      z, stats = head(expander, 'projector', params, stats, features, axis_name)
       rows, columns, width = seen.shape[1:]
-      flat = seen.reshape(-1, width)
-      m, stats = head(
-        map_projector, 'map_projector', params, stats, flat, axis_name
+      z, stats = branches.run_branch(
+        {'projector': expander}, params, stats, (features,), **mode
       )
-      embeddings.append(z)
-      maps.append(m.reshape(len(z), rows * columns, -1))
+      m, stats = branches.run_branch(
+        {'map_projector': map_projector},
+        params,
+        stats,
+        (seen.reshape(-1, width),),
+        **mode,
+      )
+      embeddings += z['projector']
+      (m,) = m['map_projector']
+      maps.append(m.reshape(len(features), rows * columns, -1))
       at = batch['places'][number]
       centers.append(centers_of(at, rows, columns, mirrored=c.mirrored))
     value, metrics = vicregl_and_terms(
