@@ -4,11 +4,13 @@ Two processes without JAX, joined as `watch.watched` joins them.
 """
 
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from contrastive_jax.commands import rendezvous, watch
 from contrastive_jax.training import watchdog
 from tests import processes_test, train_test
 
@@ -85,6 +87,33 @@ def test_a_lost_process_is_named_by_all_others(three, lost, sign, sentence):
   for number, child in enumerate(three):
     if number != lost:
       assert sentence.format(lost) in said(child)
+
+
+@pytest.fixture
+def server():
+  with rendezvous.listen(0) as listening:
+    yield listening
+
+
+def test_a_first_sign_of_life_may_come_with_the_hello(server):
+  leader = watch._Watch(server, None, 'token', silence=1.0)
+  with socket.create_connection(server.getsockname()[:2]) as one:
+    one.sendall(b'token 1\n.bye\n')
+    leader._accept()
+    assert list(leader._peers.values()) == [1]
+    leader._read(*leader._peers)
+    assert not leader._peers
+    assert not leader._closed
+  leader._ended.set()
+  leader.run()
+  leader.end()
+
+
+def test_leave_is_taken_of_a_watch_that_has_noticed_by_itself(server):
+  leader = watch._Watch(server, None, 'token', silence=1.0)
+  leader._ended.set()
+  leader.run()
+  leader.end()
 
 
 def test_who_takes_leave_is_not_missed(three):

@@ -125,7 +125,8 @@ class _Watch:
   def end(self) -> None:
     """Takes leave of the others."""
     self._ended.set()
-    self._wake.send(b'.')
+    # That wakes `run`, which may have ended by itself: nobody else closes it.
+    self._wake.close()
 
   def stuck(self) -> None:
     """Tells the others that this process's watchdog ends the job."""
@@ -151,8 +152,7 @@ class _Watch:
       self._look(now)
     self._say('bye\n')
     self._selector.close()
-    sockets = [*self._peers, self._server, self._wake, self._woken]
-    for connection in filter(None, sockets):
+    for connection in filter(None, [*self._peers, self._server, self._woken]):
       connection.close()
 
   def _add(self, connection: socket.socket, process: int) -> None:
@@ -162,12 +162,21 @@ class _Watch:
     self._selector.register(connection, selectors.EVENT_READ, 'peer')
 
   def _accept(self) -> None:
-    with contextlib.suppress(OSError, ValueError):
+    try:
       connection, _ = self._server.accept()
+    except OSError:
+      return  # it was gone again
+    with contextlib.suppress(OSError, ValueError):
       connection.settimeout(1.0)
-      token, process = connection.recv(1024).decode().split()
+      # Not a byte more: its first sign of life may have come by now.
+      hello = b''
+      while not hello.endswith(b'\n') and (byte := connection.recv(1)):
+        hello += byte
+      token, process = hello.decode().split()
       if token == self._token:
         self._add(connection, int(process))
+        return
+    connection.close()  # something else that knocked
 
   def _read(self, connection: socket.socket) -> None:
     try:
@@ -200,7 +209,7 @@ class _Watch:
         self._end(f'process {process} has ended')
 
   def _say(self, text: str) -> None:
-    for connection in self._peers:
+    for connection in list(self._peers):  # also by the watchdog's thread
       with contextlib.suppress(OSError):
         connection.sendall(text.encode())
 
