@@ -170,7 +170,7 @@ class _Watch:
       connection.settimeout(1.0)
       # Not a byte more: its first sign of life may have come by now.
       hello = b''
-      while not hello.endswith(b'\n') and (byte := connection.recv(1)):
+      while hello[-1:] != b'\n' and (byte := connection.recv(1)):
         hello += byte
       token, process = hello.decode().split()
       if token == self._token:
