@@ -65,7 +65,8 @@ def base() -> Config:
   c.encoder = ml_collections.ConfigDict(
     dict(
       # resnet18, 34, 50, 101, 152, 200; vit_tiny, small, base, large;
-      # convnext_tiny, small, base
+      # convnext_tiny, small, base; of text: text_tiny, mini, small, medium,
+      # base, bert_tiny, mini, small, medium, base, minilm_l6, minilm_l12
       name='resnet50',
       # Of a ResNet.
       width=64,  # channels of the first stage; 128 is the papers' "2x"
@@ -88,6 +89,9 @@ def base() -> Config:
       # Of a ViT or a ConvNeXt.
       drop_path=0.0,  # probability at the last block, from 0 at the first
       drop_path_uniform=False,  # of a ViT: that of all blocks
+      # Of text (models/text.py); pool may be 'last', too.
+      dropout=0.1,  # probability
+      causal=False,  # whether a token sees those before it alone
       # Of all of ours.
       remat='none',  # or 'blocks': compute again, and save memory
       # Weights to begin from: a file of torch.save, safetensors or npz, with
@@ -100,7 +104,7 @@ def base() -> Config:
   c.data = ml_collections.ConfigDict(
     dict(
       # digits, folder:PATH, csv:FILE, pairs:FILE, tar:PATTERN, arrays:FILE,
-      # idx:PATH, tfds:NAME
+      # idx:PATH, tfds:NAME, text:FILE
       source='digits',
       image_size=224,  # pixels
       interpolation='bicubic',  # or bilinear
@@ -115,6 +119,18 @@ def base() -> Config:
       # Share of the training split that takes the place of the test split, to
       # choose by: it is not trained on, and test is not read.
       held_out=0.0,
+    )
+  )
+
+  c.text = ml_collections.ConfigDict(
+    dict(
+      # A tokenizer.json; '': a byte-level BPE, fitted to the training data.
+      tokenizer='',
+      vocabulary=8192,  # most tokens of that
+      max_length=32,  # tokens; what follows is left out
+      # Of a sentence: 'same', itself twice, told apart by dropout alone;
+      # 'pairs' or 'negatives', it and other columns; or 'all' that there are.
+      views='all',
     )
   )
 

@@ -72,7 +72,7 @@ def pretrain(
       if workdir.exists():  # before anything in it is read
         lock.take()
       config = workfolder.take_choices(config, workdir)
-      job = build.build(config, source=source)
+      job = build.build(config, source=source, folder=workdir)
       lock.take()
     before, said = workfolder.write_config(job, workdir)
     say = progress.say

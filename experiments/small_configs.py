@@ -1,15 +1,20 @@
 """Every configs/*_small.py by its objective: what comparisons go through."""
 
+import atexit
+import functools
 import importlib
 import pathlib
+import tempfile
 
 from contrastive_jax.config import Config
+from experiments.data import sentences
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 _ALL = sorted(
   path.stem.removesuffix('_small') for path in FOLDER.glob('*_small.py')
 )
-NAMES = [name for name in _ALL if not name.endswith('_vit')]
+TEXTS = ['simcse']
+NAMES = [n for n in _ALL if not n.endswith('_vit') and n not in TEXTS]
 VITS = [name for name in _ALL if name.endswith('_vit')]
 _LOCAL_CROPS = {'augment.local_crops': 2, 'augment.local_size': 4}
 # Options that give an objective another state or other passes: what holds for
@@ -48,6 +53,11 @@ OPTIONS = {
     'instance_discrimination',
     {'objective.negatives': 50, 'objective.temperature': 0.5},
   ),
+  'simcse, pairs': ('simcse', {'text.views': 'pairs', 'encoder.dropout': 0.0}),
+  'simcse, hard negatives': (
+    'simcse',
+    {'text.views': 'negatives', 'objective.hard_negative_weight': 0.5},
+  ),
 }
 
 
@@ -56,15 +66,37 @@ def is_vit(config: Config) -> bool:
   return config.encoder.name.startswith(('vit', '_vit'))
 
 
-def load(name: str, source: str = 'digits') -> Config:
-  """Returns the config of configs/<name>_small.py for a data source."""
+@functools.cache
+def text_source() -> str:
+  """Returns a source of 320 sentences; it is gone when Python ends."""
+  folder = tempfile.TemporaryDirectory()
+  atexit.register(folder.cleanup)
+  path = pathlib.Path(folder.name) / 'sentences.csv'
+  sentences.main(['', f'--output={path}'])
+  return f'csv:{path}'
+
+
+def load(name: str, source: str | None = None) -> Config:
+  """Returns the config of configs/<name>_small.py for a data source.
+
+  Args:
+    name: of the objective, or the VITs.
+    source: None: digits, or sentences.
+  """
+  source = source or (text_source() if name in TEXTS else 'digits')
   return importlib.import_module(f'configs.{name}_small').get_config(source)
+
+
+def tiny_encoder(config: Config) -> str:
+  """Returns the name of the smallest encoder of the same family."""
+  family = config.encoder.name.partition('_')[0]
+  return {'vit': '_vit_micro', 'text': '_text_micro'}.get(family, '_tiny')
 
 
 def tiny(name: str) -> Config:
   """Returns that of digits, with two blocks and 64 images a batch."""
   config = load(name)
-  config.encoder.name = '_vit_micro' if is_vit(config) else '_tiny'
+  config.encoder.name = tiny_encoder(config)
   config.encoder.width = 8
   config.encoder.depth = 0
   config.batch_size = 64
@@ -73,7 +105,7 @@ def tiny(name: str) -> Config:
 
 def all_tiny() -> dict[str, Config]:
   """Returns that of every config, and of every option."""
-  configs = {name: tiny(name) for name in [*NAMES, *VITS]}
+  configs = {name: tiny(name) for name in [*NAMES, *VITS, *TEXTS]}
   for label, (name, overrides) in OPTIONS.items():
     configs[label] = tiny(name)
     configs[label].update_from_flattened_dict(overrides)

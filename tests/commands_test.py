@@ -32,7 +32,7 @@ def exit_of(arguments) -> str:
     ('c = base(); c.zzz = 3; return c', "unknown config key 'zzz'; there are"),
     (
       'c = base(); c.encoder.zzz = 3; return c',
-      "unknown config key 'encoder.zzz'; those of encoder are encoder.depth",
+      "unknown config key 'encoder.zzz'; those of encoder are encoder.causal",
     ),
   ],
 )

@@ -1,6 +1,5 @@
 """Configs that compile fast."""
 
-import importlib
 import types
 
 import ml_collections
@@ -21,19 +20,19 @@ def get_config(source: str = 'digits') -> ml_collections.ConfigDict:
 
 
 def config_of(name: str) -> ml_collections.ConfigDict:
-  """Any configs/<name>.py on digits, or one of OPTIONS, as small."""
+  """Any configs/<name>.py, or one of OPTIONS, as small."""
   stem, overrides = name, {}
   if name in small_configs.OPTIONS:
     objective, overrides = small_configs.OPTIONS[name]
     stem = f'{objective}_small'
-  c = shrink(importlib.import_module(f'configs.{stem}').get_config('digits'))
+  c = shrink(small_configs.load(stem.removesuffix('_small')))
   c.update_from_flattened_dict(overrides)
   return c
 
 
 def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Makes a config small in place: encoder, heads, batch, steps."""
-  c.encoder.name = '_vit_micro' if c.encoder.name[:3] == 'vit' else '_tiny'
+  c.encoder.name = small_configs.tiny_encoder(c)
   c.encoder.width = 8
   c.encoder.depth = 0
   c.batch_size = 64

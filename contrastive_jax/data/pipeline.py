@@ -14,6 +14,7 @@ import numpy as np
 
 from contrastive_jax.config import Error
 from contrastive_jax.data import crops, reading
+from contrastive_jax.data.order import Order
 from contrastive_jax.data.split import Split
 from contrastive_jax.data.tensorflow_host import tf
 
@@ -186,7 +187,7 @@ class TrainBatches:
     self._step = start_step
     self._careful = False
     local = batch_size // process_count
-    self._order = reading.Order(
+    self._order = Order(
       batch_size,
       steps_per_epoch(split, batch_size),
       process_index * local,

@@ -5,11 +5,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from contrastive_jax.data import decode
+from contrastive_jax.data.order import Order, batches
 from contrastive_jax.data.tensorflow_host import no_autograph, tf
 
 # How many examples in a row may be unreadable before a run gives up.
@@ -31,34 +32,13 @@ _FINAL = (
 )
 
 
-class Order(NamedTuple):
-  """Which rows of which batches: [first, first + local) of every batch.
-
-  An epoch has `steps` batches of `batch_size`, in an order that follows from
-  `seed`; reading begins with batch `start_step`.
-  """
-
-  batch_size: int
-  steps: int
-  first: int
-  local: int
-  seed: int
-  start_step: int
-
-
 def ids(size: int, order: Order) -> tf.data.Dataset:
   """Returns endless batches of (id, epoch), int32 [local] each."""
+  rows = slice(order.first, order.first + order.local)
 
   def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    epoch, ids, step = -1, np.zeros(0, np.int32), order.start_step
-    while True:
-      if step // order.steps != epoch:
-        epoch = step // order.steps
-        ids = np.random.default_rng([order.seed, epoch]).permutation(size)
-      start = step % order.steps * order.batch_size + order.first
-      batch = ids[start : start + order.local].astype(np.int32)
-      yield batch, np.full_like(batch, epoch)
-      step += 1
+    for epoch, batch in batches(size, order):
+      yield batch[rows], np.full(order.local, epoch, np.int32)
 
   spec = tf.TensorSpec([order.local], tf.int32)
   return tf.data.Dataset.from_generator(generate, output_signature=(spec, spec))

@@ -30,7 +30,7 @@ class Split:
     image_shape: (height, width) when all are equal and known up front.
     labels: int32 [size]; None without labels, and where TFDS's are too many
       to be held.
-    reader: how to get at the pixels, see `readers`.
+    reader: how to get at the pixels, see `readers`; of text, `texts.Texts`.
     paths: of the files, where there are files.
     keys: what else tells the examples apart: names in an archive, a partner.
     maximum: the white of images of more than 8 bits, which are delivered as

@@ -49,7 +49,7 @@ def load(
     ValueError: config.json is damaged, or the checkpoints are.
   """
   config = read_config(workdir)
-  job = build.build(config, fitting_mesh(config), source)
+  job = build.build(config, fitting_mesh(config), source, pathlib.Path(workdir))
   return job, restore(job, workdir, step)
 
 

@@ -64,9 +64,10 @@ def extract(
 
   def computed() -> Iterator[tuple[jax.Array, Batch]]:
     for batch in batches:
-      if len(batch['input']) % len(devices):
+      rows = len(batch['mask'])
+      if rows % len(devices):
         raise Error(
-          f'evaluation batch of {len(batch["input"])} images is not divisible '
+          f'evaluation batch of {rows} images is not divisible '
           f'by {len(devices)} devices'
         )
       images = jax.device_put(batch['input'], NamedSharding(local, P('data')))
@@ -96,7 +97,7 @@ def flattened(batches: Iterable[Batch]) -> Rows:
 
 
 def assert_frozen(
-  features_fn: Callable[[jax.Array], jax.Array], images: np.ndarray
+  features_fn: Callable[[jax.Array], jax.Array], images: Any
 ) -> None:
   """Checks that an image's features do not depend on its batch.
 
@@ -105,14 +106,14 @@ def assert_frozen(
 
   Args:
     features_fn: as for `extract`, a `jax.tree_util.Partial`.
-    images: [b, S, S, C], b >= 2.
+    images: what `features_fn` takes of b >= 2 examples.
 
   Raises:
     RuntimeError: they do.
   """
   features_fn = jax.tree.map(addressable, features_fn)
-  half = len(images) // 2
-  others = np.concatenate([images[:half], _white(images) - images[half:]])
+  half = len(jax.tree.leaves(images)[0]) // 2
+  others = jax.tree.map(_other_half, images)
   alone, elsewhere = (
     np.asarray(_call(features_fn, x))[:half] for x in (images, others)
   )
@@ -122,6 +123,15 @@ def assert_frozen(
       f'features of the same images differ by {difference:.3g} between two '
       'batches: the encoder is evaluated in training mode'
     )
+
+
+def _other_half(x: np.ndarray) -> np.ndarray:
+  """The same first rows, beside others: negatives, or the first again."""
+  half = len(x) // 2
+  rest = x[:half]
+  if x.ndim == 4:
+    rest = _white(x) - x[half:]
+  return np.concatenate([x[:half], np.resize(rest, x[half:].shape)])
 
 
 def labeled(rows: Rows) -> Rows:

@@ -223,7 +223,7 @@ def _train(
 ) -> tuple[build.Job, TrainState]:
   source = split_lib.Source(train.name, train, None)
   mesh = encoder_lib.fitting_mesh(config)
-  tuned = build.build(config, mesh, source)
+  tuned = build.build(config, mesh, source, job.folder)
   state = build.init_state(tuned)
   if pretrained is not None:
     params, model_state = job.objective.evaluated(

@@ -65,9 +65,9 @@ def queue_info_nce(
   checks.positive('queue_info_nce', temperature=temperature)
   u, v = l2_normalize(queries), l2_normalize(keys)
   positive = jnp.sum(u * v, axis=-1, keepdims=True)
-  similarity = jnp.concatenate([positive, _products(u, queue)], axis=-1)
+  similarity = jnp.concatenate([positive, products(u, queue)], axis=-1)
   index = jnp.zeros(len(queries), jnp.int32)
-  return _cross_entropy(similarity, index, temperature)
+  return cross_entropy(similarity, index, temperature)
 
 
 def batch_info_nce(
@@ -121,12 +121,12 @@ def batch_info_nce(
   checks.shapes('batch_info_nce', rows=(rows, 'b d'), columns=(columns, 'b d'))
   checks.positive('batch_info_nce', temperature=temperature)
   u, v = l2_normalize(rows), l2_normalize(columns)
-  similarity = _products(u, all_rows(v, axis_name))
+  similarity = products(u, all_rows(v, axis_name))
   index = first_row(len(rows), axis_name) + jnp.arange(len(rows))
-  return _cross_entropy(similarity, index, temperature)
+  return cross_entropy(similarity, index, temperature)
 
 
-def _products(u: jax.Array, v: jax.Array) -> jax.Array:
+def products(u: jax.Array, v: jax.Array) -> jax.Array:
   """[n, d] and [m, d] to [n, m]."""
   # TPUs multiply float32 matrices in bfloat16 unless told otherwise, too
   # coarse for logits that a small temperature multiplies.
@@ -135,7 +135,7 @@ def _products(u: jax.Array, v: jax.Array) -> jax.Array:
   )
 
 
-def _cross_entropy(similarity, positive_index, temperature):
+def cross_entropy(similarity, positive_index, temperature):
   """Means over the rows of a matrix whose row i has one positive column."""
   is_positive = jnp.arange(similarity.shape[1]) == positive_index[:, None]
   logits = similarity / temperature

@@ -32,16 +32,18 @@ def in_parts(
   run: Any,
   devices: int,
   render: Callable[[Any], Any],
+  example: Any,
 ) -> Encoder:
   """Returns the encoder, running on some images of a device at a time.
 
   Args:
     encoder: of whole batches.
     images: of a device at a time; 0: all, and the encoder stays as it is.
-    run: `batch_size` and `input_shape` are used.
+    run: `batch_size` is used.
     devices: that share the batch.
     render: makes what the encoder takes of a view's rows, on the device; it
       runs on the parts as well.
+    example: what the encoder takes, of one row.
 
   Returns:
     The encoder; its module takes what `render` takes in training, and what the
@@ -59,7 +61,6 @@ def in_parts(
       f'microbatch is {images}: it has to divide the {share} images of a '
       f'device (batch_size {run.batch_size}, {devices} devices)'
     )
-  example = jnp.zeros((1, *run.input_shape))
   variables = jax.eval_shape(
     lambda: encoder.module.init(jax.random.key(0), example, train=False)
   )

@@ -32,12 +32,14 @@ class Run(NamedTuple):
   batch_size: int  # global
   num_examples: int
   num_classes: int | None  # None: no labels
-  input_shape: tuple[int, ...]  # of a global view: (side, side, channels)
+  # Of a global view: (side, side, channels), or (tokens,).
+  input_shape: tuple[int, ...]
   global_views: int
   local_crops: int
   steps_per_epoch: int
   total_steps: int
   seed: int = 0
+  vocabulary: int = 0  # numbers that a token may be; 0: there are no tokens
 
 
 def _of_the_encoder(params, model_state, inputs):

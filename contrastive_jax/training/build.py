@@ -1,6 +1,7 @@
 """From a config to the parts of a job: source, objective, optimizer, state."""
 
 import functools
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -43,12 +44,14 @@ class Job(NamedTuple):
   warmup_steps: int
   grace_steps: int  # before these it is not said to be at chance
   notes: tuple[str, ...]  # what was decided for the user, one line each
+  folder: pathlib.Path | None = None  # of a run that may have begun
 
 
 def build(
   config: Config,
   mesh: jax.sharding.Mesh | None = None,
   source: split_lib.Source | None = None,
+  folder: pathlib.Path | None = None,
 ) -> Job:
   """Returns the parts of the job that a config describes.
 
@@ -56,6 +59,8 @@ def build(
     config: as made by a file of configs/; it is copied.
     mesh: default: all devices.
     source: default: what config.data says.
+    folder: of a run: what was fitted to its data is read from there, not fitted
+      anew.
 
   Returns:
     The parts. Nothing is compiled yet.
@@ -87,7 +92,7 @@ def build(
   source = labels.checked(source or _load(config))
   split = source.train
   _settle_white(config, split)
-  modality = modalities.make(config, source)
+  modality = modalities.make(config, source, folder)
   steps_per_epoch = pipeline.steps_per_epoch(split, config.batch_size)
   total_steps = (
     config.epochs * steps_per_epoch if config.steps is None else config.steps
@@ -101,11 +106,12 @@ def build(
     num_examples=split.size,
     num_classes=split.num_classes,
     input_shape=modality.input_shape,
-    global_views=len(config.augment.blur),
+    global_views=modality.global_views or len(config.augment.blur),
     local_crops=config.augment.local_crops,
     steps_per_epoch=steps_per_epoch,
     total_steps=total_steps,
     seed=config.seed,
+    vocabulary=modality.vocabulary,
   )
   encoder = encoders.make(config.encoder, run)
   if config.microbatch:
@@ -120,6 +126,7 @@ def build(
       run=run,
       devices=devices,
       render=modality.render,
+      example=modality.example_views(1)[0],
     ),
   )
   peak, origin = schedules.peak_learning_rate(
@@ -133,16 +140,16 @@ def build(
   )
   notes = (
     *chosen,
-    f'data {source.name}: {split.size:,} training images'
+    f'data {source.name}: {split.size:,} training {modality.plural}'
     + (f', {split.num_classes} classes' if split.num_classes else ', no labels')
-    + ', '
-    + ' x '.join(map(str, run.input_shape)),
+    + f', {modality.described or " x ".join(map(str, run.input_shape))}',
     *source.notes,
     *labels.evaluation_notes(source, config.evaluation),
     *([encoder.note] if encoder.note else []),
     *objective.notes,
     f'{origin}; {course}',
-    f'{total_steps:,} steps of {run.batch_size} images, {steps_per_epoch:,} '
+    f'{total_steps:,} steps of {run.batch_size} {modality.plural}, '
+    f'{steps_per_epoch:,} '
     f'steps an epoch',
     f'{devices} {mesh.devices.flat[0].platform} devices in '
     f'{jax.process_count()} processes, mapped by {config.mapping}',
@@ -173,6 +180,7 @@ def build(
       least=round(objective.grace_epochs * steps_per_epoch),
     ),
     notes=notes,
+    folder=folder,
   )
 
 

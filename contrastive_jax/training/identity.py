@@ -76,6 +76,11 @@ def of_data(split: Split) -> str:
   return digest.hexdigest()
 
 
+def of_text(text: str) -> str:
+  """Returns a hash of a text."""
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _size(path: str) -> int:
   try:
     return os.stat(path).st_size

@@ -75,6 +75,8 @@ def config_json(job: build.Job) -> dict[str, Any]:
   config['run'] = json.loads(json.dumps(job.run._asdict()))
   config['run']['devices'] = job.mesh.size
   config['run']['data'] = identity.of_data(job.source.train)
+  for name, text in job.modality.files.items():
+    config['run'][name.partition('.')[0]] = identity.of_text(text)
   return identity.sealed(config)
 
 
@@ -107,6 +109,8 @@ def write_config(
   )
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
+    for name, text in job.modality.files.items():
+      atomic_write(workdir / name, text)
     atomic_write(path, json.dumps(config, indent=2) + '\n')
   multihost_utils.sync_global_devices('config.json')
   seen = multihost_utils.process_allgather(np.asarray(path.exists()))

@@ -21,7 +21,12 @@ from experiments import small_configs
 from tests import tiny
 
 CONFIGS = [
-  f'{name}_small' for name in [*small_configs.NAMES, *small_configs.VITS]
+  f'{name}_small'
+  for name in [
+    *small_configs.NAMES,
+    *small_configs.VITS,
+    *small_configs.TEXTS,
+  ]
 ]
 NAMES = [*CONFIGS, *small_configs.OPTIONS]
 STEPS = 4
@@ -190,6 +195,36 @@ def test_what_is_said_of_a_run(name):
   )
 
 
+def images_on_fire(batch):
+  rng = np.random.default_rng(0)
+  shapes = [jax.tree.leaves(view)[0].shape for view in batch['views']]
+  noise = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+  return {
+    'zeros': [np.zeros_like(x) for x in noise],
+    'constant': [np.ones_like(x) for x in noise],
+    'duplicates': [np.broadcast_to(noise[0][:1], x.shape) for x in noise],
+    'large': [1e4 * x for x in noise],
+  }
+
+
+def sentences_on_fire(batch, vocabulary):
+  def views(tokens, length):
+    return [
+      {
+        'tokens': np.full_like(view['tokens'], tokens),
+        'length': np.full_like(view['length'], length),
+      }
+      for view in batch['views']
+    ]
+
+  longest = batch['views'][0]['tokens'].shape[1]
+  return {
+    'nothing': views(0, 0),
+    'one token': views(vocabulary - 1, 1),
+    'a token again and again': views(5, longest),
+  }
+
+
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('name', CONFIGS)
 def test_numerical_fire(name, dtype):
@@ -215,16 +250,11 @@ def test_numerical_fire(name, dtype):
 
   first = build.first_batch(job)
   batch = {k: np.asarray(first[k]) for k in ('id', 'epoch', 'label')}
-  batch['places'] = job.modality.places(first)
-  shapes = [np.shape(view) for view in first['views']]
-  rng = np.random.default_rng(0)
-  noise = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-  views = {
-    'zeros': [np.zeros_like(x) for x in noise],
-    'constant': [np.ones_like(x) for x in noise],
-    'duplicates': [np.broadcast_to(noise[0][:1], x.shape) for x in noise],
-    'large': [1e4 * x for x in noise],
-  }
+  views = images_on_fire(first)
+  if job.modality.places is not None:
+    batch['places'] = job.modality.places(first)
+  if job.run.vocabulary:
+    views = sentences_on_fire(first, job.run.vocabulary)
   for kind, made in views.items():
     (value, (model_state, *_)), gradient = value_and_grad(
       {**batch, 'views': tuple(made)}

@@ -1,13 +1,15 @@
-"""What an example is: the contract of a modality. Images are the first.
+"""What an example is: the contract of a modality. There are images and text.
 
 Objectives, the step and the loop take views as opaque pytrees; all that knows
-what is in them stands in one module here, with `make(config, split) ->
+what is in them stands in one module here, with `make(config, split, folder) ->
 Modality`, found by `Source.modality`. Adding a modality is adding a file;
 `package.module:function` is one outside of this package.
 """
 
+import pathlib
 import pkgutil
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from contrastive_jax.config import Config, found
@@ -73,6 +75,12 @@ class Modality(NamedTuple):
       and what makes its batches, as eval_batches does; their 'input' is
       flattened.
     preview: see `Preview`.
+    plural: what examples are called.
+    described: what one is, in a line; default: `input_shape`.
+    global_views: how many views are global; None: `augment.blur` says it.
+    vocabulary: numbers that a token may be; 0: examples have no tokens.
+    files: name -> text, what was fitted to the data and belongs to the run; its
+      folder keeps it.
     notes: what was decided for the user, one line each.
   """
 
@@ -87,20 +95,28 @@ class Modality(NamedTuple):
   raw_views: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
   render: Callable[[Any], Any] = lambda rows: rows
   places: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
+  plural: str = 'images'
+  described: str = ''
+  global_views: int | None = None
+  vocabulary: int = 0
+  files: Mapping[str, str] = types.MappingProxyType({})
   notes: tuple[str, ...] = ()
 
 
-def make(config: Config, source: Source) -> Modality:
+def make(
+  config: Config, source: Source, folder: pathlib.Path | None = None
+) -> Modality:
   """Returns the modality of a source.
 
   Args:
     config: the whole config. What it leaves open ('the source's own size') is
       filled in, in place.
     source: its `modality` is a name, or `package.module:function`.
+    folder: of a run that may have begun; its `files` are there, if so.
 
   Raises:
     ValueError: config and data do not fit together; one sentence.
   """
   known = [module.name for module in pkgutil.iter_modules(__path__)]
   module = found(source.modality, 'source.modality', __name__, known)
-  return getattr(module, 'make', module)(config, source.train)
+  return getattr(module, 'make', module)(config, source.train, folder)

@@ -1,6 +1,7 @@
 """Images: crops on the host, photometric augmentation on the device."""
 
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,17 +20,21 @@ _SMALL_IMAGE = 64
 _PIXELS_SIZE = 32
 
 
-def make(config: Config, split: Split) -> Modality:
+def make(
+  config: Config, split: Split, folder: pathlib.Path | None = None
+) -> Modality:
   """Returns what host and device make of images.
 
   Args:
     config: `seed`, `data` and `augment` are used; an image_size of 0 becomes
       the source's own, at most 64.
     split: of training.
+    folder: not used; nothing is fitted to images.
 
   Raises:
     ValueError: the config and the images do not fit together.
   """
+  del folder
   data = config.data
   if not data.image_size:
     side = max(split.image_shape) if split.image_shape else _SMALL_IMAGE

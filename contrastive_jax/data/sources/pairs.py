@@ -12,7 +12,7 @@ import pathlib
 from typing import Any
 
 from contrastive_jax.config import Error, MissingError
-from contrastive_jax.data.sources import _files, _scan, csv
+from contrastive_jax.data.sources import _files, _scan, _table
 from contrastive_jax.data.split import Source, Split
 from contrastive_jax.data.tensorflow_host import tf
 
@@ -36,9 +36,9 @@ def load(where: str, *, channels: int | None = None) -> Source:
   spec, path = f'pairs:{where}', pathlib.Path(where).expanduser()
   if not path.is_file():
     raise MissingError(f'{spec}: there is no file {path}')
-  table = _table(spec, path)
-  rows = csv.rows(spec, table)
-  partners = [csv.text(value) for value in table['partner']]
+  table = _columns(spec, path)
+  rows = _table.rows(spec, table)
+  partners = [_table.text(value) for value in table['partner']]
   if empty := sum(not partner for partner in partners):
     raise Error(f'{spec}: {empty:,} of {len(rows):,} rows have no partner')
   pairs, missing, alone = [], [], 0
@@ -54,7 +54,8 @@ def load(where: str, *, channels: int | None = None) -> Source:
   if not pairs:
     raise MissingError(
       f'{spec}: of none of its {len(rows):,} pairs both files are there '
-      f'({csv.listed(map(str, missing))}); paths are relative to {path.parent}'
+      f'({_table.listed(map(str, missing))}); paths are relative to '
+      f'{path.parent}'
     )
   kinds = {k: [p for p in pairs if p[0].kind == k] for k in ('train', 'test')}
   if len(kinds['train']) < 2:
@@ -63,7 +64,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
       'trained on, at least 2 are needed'
     )
   labels = {row.label for row, _ in kinds['train'] if row.label}
-  names = tuple(sorted(labels, key=csv.by_number)) or None
+  names = tuple(sorted(labels, key=_table.by_number)) or None
 
   def split(name: str, some: list[Any]) -> Split:
     made = _files.split(
@@ -91,7 +92,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
   if missing:
     notes.append(
       f'warning: of {len(rows) - len(pairs):,} of {len(rows):,} pairs a file '
-      f'is not there ({csv.listed(map(str, missing))})'
+      f'is not there ({_table.listed(map(str, missing))})'
     )
   if alone:
     notes.append(f'warning: {alone:,} pairs are an image with itself')
@@ -103,15 +104,15 @@ def load(where: str, *, channels: int | None = None) -> Source:
   )
 
 
-def _table(spec: str, path: pathlib.Path) -> dict[str, list[Any]]:
+def _columns(spec: str, path: pathlib.Path) -> dict[str, list[Any]]:
   """Returns the columns; of a file without a header they are two paths."""
-  table = csv.columns(spec, path)
+  table = _table.columns(spec, path)
   if 'path' in table and 'partner' in table:
     return table
   wanted = 'there are two paths a line, or columns named path and partner'
   if {'path', 'partner'} & table.keys():
     raise Error(f'{spec} has the columns {", ".join(table)}: {wanted}')
   try:
-    return csv.columns(spec, path, header=('path', 'partner'))
+    return _table.columns(spec, path, header=('path', 'partner'))
   except Error as error:
     raise Error(f'{error}; {wanted}') from error

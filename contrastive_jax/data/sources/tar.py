@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contrastive_jax.config import Error, MissingError
-from contrastive_jax.data.sources import _files, _scan, csv
+from contrastive_jax.data.sources import _files, _scan, _table
 from contrastive_jax.data.split import Source, Split
 from contrastive_jax.data.tensorflow_host import tf
 
@@ -64,7 +64,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
   spec = f'tar:{pattern}'
   trained, notes = _samples(spec, pattern)
   names = tuple(
-    sorted({s.label for _, s in trained if s.label}, key=csv.by_number)
+    sorted({s.label for _, s in trained if s.label}, key=_table.by_number)
   )
   tested = None
   if query:
@@ -187,7 +187,7 @@ def _label(data: bytes, suffix: str) -> str | None:
     if suffix == 'json':
       value = json.loads(text)
       text = value.get('label') if isinstance(value, dict) else None
-    return csv.text(text)
+    return _table.text(text)
   except ValueError:
     return None
 

@@ -1,0 +1,193 @@
+"""Text: sentences as numbers of tokens, padded to one of a few lengths.
+
+Nothing is augmented here: what tells the views of a sentence apart is dropout,
+or that they are two sentences which mean the same.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax.config import Config, Error
+from contrastive_jax.data import text_batches, tokenize
+from contrastive_jax.data.modalities import Modality, Preview
+from contrastive_jax.data.split import Split
+from contrastive_jax.data.texts import Texts
+
+VIEWS = ('same', 'pairs', 'negatives')
+# Of the baseline: words, or pairs of them, that are most frequent.
+_WORDS = 1024
+_FILE = 'tokenizer.json'
+
+
+def make(
+  config: Config, split: Split, folder: pathlib.Path | None = None
+) -> Modality:
+  """Returns what host and device make of sentences.
+
+  Args:
+    config: `text` is used; where it leaves open how views are made, that
+      follows from the columns that there are.
+    split: of training.
+    folder: of a run that may have begun: its tokenizer is the one.
+
+  Returns:
+    The modality. Views are {'tokens', int32 [b, length], 'length', int32 [b]}.
+
+  Raises:
+    Error: the config and the texts do not fit together.
+  """
+  c, texts = config.text, split.reader
+  assert isinstance(texts, Texts)
+  if c.views == 'all':
+    c.views = VIEWS[bool(texts.pair) + bool(texts.negative)]
+  _check(config, texts, split.name)
+  tokenizer, note = _tokenizer(c, texts, folder)
+  made = functools.partial(tokenize.tokenized, tokenizer, longest=c.max_length)
+  lengths = tokenize.lengths_up_to(c.max_length)
+
+  @functools.cache
+  def columns(split: Split) -> list[tokenize.Tokenized]:
+    # The same sentence twice is tokenized once.
+    found = {c: made(c) for c in set(split.reader.columns(config.text.views))}
+    return [found[c] for c in split.reader.columns(config.text.views)]
+
+  @functools.cache
+  def sentences(split: Split) -> tokenize.Tokenized:
+    return made(split.reader.text)
+
+  def eval_batches(split: Any, **options: Any):
+    own = sentences(split)
+
+    def rows(ids):
+      longest = own.lengths(ids).max()
+      return own.rows(ids, next(n for n in lengths if n >= longest))
+
+    return text_batches.eval_batches(split, rows, **options)
+
+  def example_views(rows: int) -> tuple[dict[str, Any], ...]:
+    one = {
+      'tokens': jnp.zeros((rows, c.max_length), jnp.int32),
+      'length': jnp.full((rows,), c.max_length, jnp.int32),
+    }
+    return (one,) * _count(c.views)
+
+  return Modality(
+    input_shape=(c.max_length,),
+    plural='sentences',
+    described=f'at most {c.max_length} tokens',
+    vocabulary=tokenize.size(tokenizer),
+    global_views=_count(c.views),
+    train_batches=lambda split, **options: text_batches.TrainBatches(
+      split, columns(split), lengths, **options
+    ),
+    views=lambda batch: batch['views'],
+    example_views=example_views,
+    eval_batches=eval_batches,
+    frozen_input=lambda rows: rows,
+    baseline=('bag of words', _bag_of_words(split)),
+    preview=Preview(
+      lambda batch: batch['views'],
+      lambda reader, i: reader.text[i],
+      _TITLES[c.views],
+      (),
+    ),
+    files={_FILE: tokenizer},
+    notes=(
+      note,
+      *_cut(sentences(split), c.max_length),
+      *_alone(texts, c.views),
+    ),
+  )
+
+
+_TITLES = {
+  'same': ('sentence', 'again'),
+  'pairs': ('sentence', 'pair'),
+  'negatives': ('sentence', 'pair', 'hard negative'),
+}
+
+
+def _count(views: str) -> int:
+  return len(_TITLES[views])
+
+
+def _check(config: Config, texts: Texts, name: str) -> None:
+  c = config.text
+  if c.views not in VIEWS:
+    raise Error(f"text.views is '{c.views}': it may be {', '.join(VIEWS)}")
+  for views, column in (('pairs', 'pair'), ('negatives', 'negative')):
+    if VIEWS.index(c.views) >= VIEWS.index(views) and not getattr(
+      texts, column
+    ):
+      raise Error(
+        f"text.views is '{c.views}', and {name} has no column {column}"
+      )
+  if c.max_length < 4:
+    raise Error(f'text.max_length is {c.max_length}: it must be at least 4')
+
+
+def _tokenizer(
+  c: Any, texts: Texts, folder: pathlib.Path | None
+) -> tuple[str, str]:
+  """Returns the JSON of the tokenizer, and where it is from."""
+  if folder is not None and (kept := folder / _FILE).is_file():
+    found = tokenize.read(kept)
+    origin = 'of the run'
+  elif c.tokenizer:
+    found = tokenize.read(c.tokenizer)
+    origin = f'of {c.tokenizer}'
+  else:
+    every = (*texts.text, *filter(None, texts.pair), *texts.negative)
+    found = tokenize.fit(every, c.vocabulary)
+    origin = f'a byte-level BPE, fitted to {len(every):,} sentences'
+  return found, (
+    f'tokenizer {origin}: {tokenize.size(found):,} tokens, {_FILE}'
+  )
+
+
+def _cut(sentences: tokenize.Tokenized, longest: int) -> tuple[str, ...]:
+  """Says how long sentences are, and how many are cut."""
+  lengths = np.diff(sentences.starts)
+  cut = np.mean(lengths >= longest)
+  return (
+    f'sentences have {np.mean(lengths):.1f} tokens on average, at most '
+    f'{lengths.max()}'
+    + (f'; {cut:.1%} have {longest} or are cut there' if cut else ''),
+  )
+
+
+def _alone(texts: Texts, views: str) -> tuple[str, ...]:
+  """Says how many sentences stand for a pair that they have not."""
+  if views == 'same' or not (alone := sum(not pair for pair in texts.pair)):
+    return ()
+  return (
+    f'{alone:,} of {len(texts.text):,} sentences have no pair: their own other '
+    "view is one (text.views='same' makes that of all)",
+  )
+
+
+def _bag_of_words(split: Split) -> Callable[..., Any]:
+  """Returns what makes batches of TF-IDF vectors, fitted to training texts."""
+
+  @functools.cache
+  def vectorizer() -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    make: Any = TfidfVectorizer
+    made = make(sublinear_tf=True, max_features=_WORDS, dtype=np.float32)
+    return made.fit(split.reader.text)
+
+  def batches(other: Any, **options: Any):
+    texts = other.reader.text
+
+    def rows(ids):
+      return vectorizer().transform([texts[i] for i in ids]).toarray()
+
+    return text_batches.eval_batches(other, rows, **options)
+
+  return batches

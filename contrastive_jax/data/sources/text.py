@@ -1,0 +1,116 @@
+"""The data source text:FILE: a sentence a line. Tables are csv:FILE."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from contrastive_jax.config import Error, MissingError
+from contrastive_jax.data.sources import _table
+from contrastive_jax.data.split import Source, Split, hold_out
+from contrastive_jax.data.texts import Texts
+
+SPEC = 'text:FILE'
+COLUMNS = ('text', 'pair', 'negative', 'label', 'split')
+
+
+def load(where: str, *, channels: int | None = None) -> Source:
+  """Opens a file of sentences, UTF-8, one a line. Empty lines are left out.
+
+  All are trained on, and there is no test split. Ids count the sentences.
+
+  Args:
+    where: path of the file.
+    channels: not used; of images.
+
+  Raises:
+    ValueError, FileNotFoundError: one sentence that says what is wrong.
+  """
+  del channels
+  spec, path = f'text:{where}', pathlib.Path(where).expanduser()
+  if not path.is_file():
+    raise MissingError(f'{spec}: there is no file {path}')
+  try:
+    lines = path.read_text(encoding='utf-8-sig').split('\n')
+  except (UnicodeDecodeError, OSError) as error:
+    raise Error(f'{spec} cannot be read as UTF-8: {error}') from error
+  sentences = [line.strip() for line in lines]
+  sentences = [line for line in sentences if line]
+  return from_columns(spec, {'text': sentences})
+
+
+def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
+  """Makes a source of the columns of a table.
+
+  Without a column `split`, a fixed fifth of every class of the labeled
+  sentences is the test split (ours, see `hold_out`). Ids count the rows.
+
+  Args:
+    spec: of the source.
+    table: `text`; perhaps `pair` (a text that means the same), `negative` (one
+      that does not, of each row), `label` and `split`, as of images.
+
+  Raises:
+    Error: one sentence that says what is wrong.
+  """
+  count = len(table['text'])
+  text, pair, negative = (
+    [_table.text(value) or '' for value in table.get(name, [])]
+    for name in ('text', 'pair', 'negative')
+  )
+  if empty := sum(not t for t in text):
+    raise Error(f'{spec}: {empty:,} of {count:,} rows have no text')
+  if empty := sum(not t for t in negative):
+    raise Error(f'{spec}: {empty:,} of {count:,} rows have no negative')
+  if negative and not pair:
+    raise Error(f'{spec} has a column negative, and none named pair')
+  if count < 2:
+    raise Error(f'{spec} has {count} sentences: at least 2 are needed')
+  rows = _table.rows(spec, {**table, 'path': text})
+  labels = {r.label for r in rows if r.kind == 'train' and r.label}
+  names = tuple(sorted(labels, key=_table.by_number)) or None
+  kinds = np.array([row.kind for row in rows])
+  numbers = np.array(
+    [names.index(r.label) if names and r.label in names else -1 for r in rows]
+  )
+  trained = np.flatnonzero(kinds == 'train')
+  tested = np.flatnonzero(kinds == 'test')
+  tested = tested if len(tested) else np.flatnonzero(kinds == 'val')
+  chosen = 'its own'
+  if not len(tested) and names:
+    trained, tested = (trained[i] for i in hold_out(numbers[trained]))
+    chosen = 'a fifth of every class, our choice'
+
+  def split(name: str, ids: np.ndarray) -> Split:
+    texts: Any = Texts(tuple(text), tuple(pair), tuple(negative)).subset(ids)
+    return Split(
+      name=f'{spec} {name}',
+      size=len(ids),
+      channels=0,
+      num_classes=len(names) if names else None,
+      class_names=names,
+      labels=numbers[ids].astype(np.int32) if names else None,
+      reader=texts,
+      keys=tuple('\t'.join(filter(None, row)) for row in _rows(texts)),
+    )
+
+  notes = [
+    f'{spec}: {count:,} sentences, trained on {len(trained):,}'
+    + (f', tested on {len(tested):,} ({chosen})' if len(tested) else '')
+    + (f', {len(names)} classes' if names else ', no labels')
+    + (f', {sum(map(bool, pair)):,} have a pair' if pair else '')
+  ]
+  if others := [name for name in table if name not in COLUMNS]:
+    notes.append(f'columns that are not read: {", ".join(others)}')
+  return Source(
+    spec,
+    split('train', trained),
+    split('test', tested) if len(tested) else None,
+    modality='text',
+    notes=tuple(notes),
+  )
+
+
+def _rows(texts: Texts):
+  columns = [c for c in (texts.text, texts.pair, texts.negative) if c]
+  return zip(*columns, strict=True)

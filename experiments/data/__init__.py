@@ -1,0 +1,1 @@
+"""Tables of data that packages of Debian bring, for csv: and text: sources."""
