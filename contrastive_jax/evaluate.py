@@ -8,8 +8,10 @@ Frozen features: knn, linear, linear_centered, linear_lbfgs, linear_few, and
 linear_PAPER for the probes as published (evaluation/papers.py). The encoder
 trained on: finetune_1, finetune_10, finetune_100 (per cent of the labels), each
 beside the same from random weights; `supervised`, the pretraining's budget with
-all labels. `--transfer` puts the frozen protocols to other data sources too, or
-to these alone if the run's own has no labels.
+all labels. Of text with a column `pair`: retrieval, of each its pair and back;
+and with one `score`, spearman, the rank correlation of cosines with it.
+`--transfer` puts the frozen protocols to other data sources too, or to these
+alone if the run's own has no labels.
 
 Prints a table and adds it to WORKDIR/evaluation.json. Intervals are of 95 %,
 over the test examples; of linear_few, and where several work folders are given,
@@ -58,7 +60,8 @@ def main(argv: Sequence[str]) -> None:
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   compiled.keep()
   # Only now: the import takes seconds, and --help is not to wait for it.
-  from contrastive_jax.evaluation.run import evaluate, spread
+  from contrastive_jax.evaluation.run import evaluate
+  from contrastive_jax.evaluation.shown import spread
 
   evaluations: list[dict[str, Any]] = []
   failed: list[str] = []

@@ -136,7 +136,7 @@ def pretrain(
       **comparison.compare(job, state, untrained=build.untrained_state(job)),
     }
     _write_summary(workdir, summary)
-    say(comparison.table(summary))
+    say(comparison.table(summary, job.modality.plural))
     say(f'verdict: {last.get("verdict")}; all of it in {workdir}/summary.json')
     return summary
 

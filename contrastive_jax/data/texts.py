@@ -14,18 +14,20 @@ class Texts:
     pair: a text that means the same, '' where there is none; () if there is no
       such column.
     negative: of each pair one that does not; () if there is no such column.
+    score: how alike people found the two; () if there is no such column.
   """
 
   text: tuple[str, ...]
   pair: tuple[str, ...] = ()
   negative: tuple[str, ...] = ()
+  score: tuple[float, ...] = ()
 
   def subset(self, ids: np.ndarray) -> 'Texts':
     """Returns some of the examples, numbered anew."""
     return Texts(
       *(
         tuple(column[i] for i in ids) if column else ()
-        for column in (self.text, self.pair, self.negative)
+        for column in (self.text, self.pair, self.negative, self.score)
       )
     )
 

@@ -79,9 +79,10 @@ def compare(
 
   rows, right = {}, {}
   if job.config.evaluation.baselines:
-    rows['raw pixels'] = dict.fromkeys((*_metric_names(job), _RANK))
+    plain, _ = job.modality.baseline
+    rows[plain] = dict.fromkeys((*_metric_names(job), _RANK))
     if job.run.num_examples <= _PIXELS_IMAGES:
-      rows['raw pixels'], right['raw pixels'], _ = _measure(
+      rows[plain], right[plain], _ = _measure(
         job, lambda split, limit=None: encoder.baseline(job, split, limit)
       )
     rows[_UNTRAINED], right[_UNTRAINED], _ = _measure(job, encoded(untrained))
@@ -112,11 +113,12 @@ def compare(
   }
 
 
-def table(summary: dict[str, Any]) -> str:
+def table(summary: dict[str, Any], plural: str = 'images') -> str:
   """Returns the rows of a summary as lines of text, accuracies in per cent.
 
   Args:
     summary: of `compare`.
+    plural: what the examples are.
 
   Returns:
     A line each, the widest 95 % interval of the accuracies, and the gain over
@@ -148,12 +150,12 @@ def table(summary: dict[str, Any]) -> str:
   ]
   if half := intervals.widest(accuracies, images):
     lines.append(
-      f'accuracies are of {images:,} images: known to ± {100 * half:.1f} '
+      f'accuracies are of {images:,} {plural}: known to ± {100 * half:.1f} '
       'points or better (95 %)'
     )
   if gains := summary['gains'].get(_UNTRAINED):
     lines.append(
-      'trained less untrained, on the same images (95 %): '
+      f'trained less untrained, on the same {plural} (95 %): '
       + ', '.join(
         '{} {:+.1f} ({:+.1f} to {:+.1f})'.format(
           name, *(100 * value for value in gains[name])

@@ -114,7 +114,7 @@ def opened(
     found = labels_lib.checked(
       sources.load(
         images,
-        channels=channels,
+        channels=channels or None,  # text has none
         background=data.background,
         maximum=data.maximum,
       )

@@ -1,6 +1,5 @@
 """What a checkpoint of a run is worth, by any of the protocols."""
 
-import collections
 import functools
 import pathlib
 import re
@@ -38,7 +37,8 @@ def evaluate(
     protocols: see `contrastive_jax.evaluate`; several share the features.
     transfer: other data sources for the protocols of frozen features; if the
       run's own has no labels, or no test split, they are of these alone.
-    baselines: also of raw pixels and of the untrained encoder.
+    baselines: also of raw pixels (of text: a bag of words) and of the untrained
+      encoder.
     seed: of splits and subsets; None: the run's.
     step: of the checkpoint; None: the newest.
     source: of a run that was given its data in memory; None: config.data's.
@@ -60,14 +60,16 @@ def evaluate(
     FileNotFoundError: no work folder, no such checkpoint, or no data.
   """
   from contrastive_jax.data import labels, sources
-  from contrastive_jax.evaluation import encoder, record
+  from contrastive_jax.evaluation import encoder, pairs, record, shown
   from contrastive_jax.training import build
 
-  frozen = [
-    p for p in protocols if finetune_share(p) is None and p != 'supervised'
-  ]
   _check(protocols)
-  if transfer and not frozen:
+  paired = [p for p in protocols if p in pairs.PROTOCOLS]
+  on_own = [
+    p for p in protocols if finetune_share(p) is not None or p == 'supervised'
+  ]
+  frozen = [p for p in protocols if p not in (*paired, *on_own)]
+  if transfer and not (frozen or paired):
     raise Error(
       f'transfer is of frozen features, and {protocols[0]} trains the encoder '
       'on: add knn or linear to the protocols'
@@ -81,7 +83,7 @@ def evaluate(
     labels.checked(
       sources.load(
         spec,
-        channels=job.source.train.channels,
+        channels=job.source.train.channels or None,
         background=data.background,
         maximum=data.maximum,
       )
@@ -92,11 +94,11 @@ def evaluate(
     for note in source.notes:
       say(note)
   measured = [job.source, *loaded]
-  on_own = [p for p in protocols if p not in frozen]
+  of_pairs = {p: pairs.fitting(measured, p) for p in paired}
   # What was trained without labels is judged by what it is good for elsewhere.
   if loaded and not on_own and _lacks(job.source):
     measured = loaded
-  for source in measured:
+  for source in measured if frozen or on_own else ():
     if lack := _lacks(source):
       first = (on_own or frozen)[0] if source is job.source else frozen[0]
       raise Error(f'{first} needs {lack}')
@@ -110,7 +112,8 @@ def evaluate(
       )
     )
   ]
-  if hopeless and len(hopeless) == len(measured) * len(frozen) and not on_own:
+  rest = on_own or paired
+  if hopeless and len(hopeless) == len(measured) * len(frozen) and not rest:
     raise Error(hopeless[0])
   for sentence in hopeless:
     say(sentence)
@@ -119,7 +122,10 @@ def evaluate(
   representations = {_TRAINED: make_encoder(state)}
   if baselines:
     untrained = make_encoder(build.untrained_state(job))
-    representations |= {'untrained encoder': untrained, 'raw pixels': None}
+    representations |= {
+      'untrained encoder': untrained,
+      job.modality.baseline[0]: None,
+    }
   step = int(state.step)
   failed: list[str] = []
 
@@ -137,7 +143,7 @@ def evaluate(
       return
     for result in results:
       if result['headline']:
-        say(line(result))
+        say(shown.line(result))
     # At once: what comes next may take hours, or fail.
     record.add(path, [{'step': step, 'seed': seed} | r for r in results])
 
@@ -152,47 +158,17 @@ def evaluate(
           f'{protocol}, {place}',
           functools.partial(_frozen, job, source, rows, protocol, name, seed),
         )
+  for protocol, found in of_pairs.items():
+    for source in found:
+      for name, encode in representations.items():
+        add(
+          f'{protocol}, {name}, {source.name}',
+          functools.partial(pairs.measure, job, encode, source, protocol, name),
+        )
   for protocol in on_own:
     add(protocol, functools.partial(_trained, job, state, protocol, seed))
   results = [r for r in record.read(path) if r['step'] == step]
   return {'step': step, 'results': results, 'failed': failed}
-
-
-def line(result: Result) -> str:
-  """Returns a result as a line of text, in per cent."""
-  return (
-    f'{result["protocol"]:<20} {100 * result["value"]:6.2f} '
-    f'[{100 * result["low"]:.2f}, {100 * result["high"]:.2f}]  '
-    f'{result["representation"]}, {result["data"]}: {result["setting"]}'
-  )
-
-
-def spread(evaluations: Sequence[dict[str, Any]]) -> list[str]:
-  """Returns lines with mean and standard deviation over several runs.
-
-  Args:
-    evaluations: of `evaluate`, such as of several seeds; of each the newest
-      result counts.
-
-  Returns:
-    A line for each protocol, representation and data that several have.
-  """
-  values = collections.defaultdict(list)
-  for evaluation in evaluations:
-    newest = {
-      tuple(result[k] for k in ('protocol', 'representation', 'data')): result
-      for result in evaluation['results']
-      if result['headline']
-    }
-    for key, result in newest.items():
-      values[key].append(result['value'])
-  return [
-    f'{protocol:<20} {100 * statistics.mean(v):6.2f} ± '
-    f'{100 * statistics.stdev(v):.2f}  {representation}, {data}: '
-    f'{len(v)} of {len(evaluations)} runs'
-    for (protocol, representation, data), v in values.items()
-    if len(v) > 1
-  ]
 
 
 def finetune_share(protocol: str) -> float | None:
@@ -202,7 +178,7 @@ def finetune_share(protocol: str) -> float | None:
 
 
 def _check(names: Sequence[str]) -> None:
-  from contrastive_jax.evaluation import protocols
+  from contrastive_jax.evaluation import pairs, protocols
 
   if not names:
     raise Error('no protocol is given')
@@ -210,11 +186,11 @@ def _check(names: Sequence[str]) -> None:
     share = finetune_share(name)
     if share is not None and not 0 < share <= 1:
       raise Error(f'{name}: there are 0 to 100 % of the labels')
-    if share is None and name not in (*protocols.names(), 'supervised'):
+    known = *protocols.names(), *pairs.PROTOCOLS, 'supervised'
+    if share is None and name not in known:
       raise Error(
-        f'unknown protocol {name!r}; there are '
-        + ', '.join(protocols.names())
-        + ', finetune_PERCENT, supervised'
+        f'unknown protocol {name!r}; there are {", ".join(known)}, '
+        'finetune_PERCENT'
       )
 
 

@@ -71,7 +71,9 @@ def train(
   """
   train_step = build.train_step(job)
   batches = build.train_batches(job, start_step)
-  meter = progress.Meter(job.run, start_step, job.config.minutes)
+  meter = progress.Meter(
+    job.run, start_step, job.config.minutes, job.modality.plural
+  )
   report = Report(job, workdir, start_step, meter, on_report, interval, watch)
   if start_step == 0:
     report.begin(state)

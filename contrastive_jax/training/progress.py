@@ -41,15 +41,22 @@ def duration(seconds: float) -> str:
 class Meter:
   """Counts images and seconds between two reports, and shows the reports."""
 
-  def __init__(self, run: Run, start_step: int, minutes: float | None = None):
+  def __init__(
+    self,
+    run: Run,
+    start_step: int,
+    minutes: float | None = None,
+    plural: str = 'images',
+  ):
     """Begins at start_step; the clock runs from the first `restart` on.
 
     Args:
       run: sizes.
       start_step: steps done before.
       minutes: that the run should take; None: a day is too long.
+      plural: what is counted.
     """
-    self._run = run
+    self._run, self._plural = run, plural
     self._minutes = minutes
     self._start = start_step
     self._began = time.perf_counter()
@@ -167,7 +174,7 @@ class Meter:
     ]
     if report['images_per_second'] is not None:
       parts += [
-        f'{report["images_per_second"]:,.0f} images/s',
+        f'{report["images_per_second"]:,.0f} {self._plural}/s',
         f'waiting for data {report["data_wait"]:.0%}',
       ]
     if self._bar is not None:

@@ -1,7 +1,8 @@
 """The rules of each family of encoders: torch's names, and ours.
 
 Sources: torchvision models/resnet.py; timm models/vision_transformer.py, whose
-names DINO and DINOv2 have, too; models/convnext.py of both.
+names DINO and DINOv2 have, too; models/convnext.py of both; BERT's of
+google-research/bert, as transformers models/bert/modeling_bert.py has them.
 """
 
 from contrastive_jax.weights.keymap import Rule, conv, dense, reshaped, same
@@ -148,3 +149,32 @@ CONVNEXT_TORCHVISION = _convnext(
   'classifier.0',
   (1, 1),
 )
+
+_LAYER = 'encoder.layer.{block0}'
+
+
+def _linear(ours: str, theirs: str) -> list[Rule]:
+  """Kernel and bias."""
+  return [
+    dense(f'{ours}/kernel', f'{theirs}.weight'),
+    same(f'{ours}/bias', f'{theirs}.bias'),
+  ]
+
+
+BERT = [
+  same('token_embed', 'embeddings.word_embeddings.weight'),
+  same('pos_embed', 'embeddings.position_embeddings.weight'),
+  *_norm('embed_norm', 'embeddings.LayerNorm'),
+  *(
+    rule
+    for name in ('query', 'key', 'value')
+    for rule in _linear(
+      f'block{{block}}/attn/{name}', f'{_LAYER}.attention.self.{name}'
+    )
+  ),
+  *_linear('block{block}/attn/out', f'{_LAYER}.attention.output.dense'),
+  *_norm('block{block}/norm1', f'{_LAYER}.attention.output.LayerNorm'),
+  *_linear('block{block}/mlp/dense1', f'{_LAYER}.intermediate.dense'),
+  *_linear('block{block}/mlp/dense2', f'{_LAYER}.output.dense'),
+  *_norm('block{block}/norm2', f'{_LAYER}.output.LayerNorm'),
+]

@@ -21,6 +21,7 @@ _MARKS = {
   'vit': 'blocks.0.attn.qkv.weight',
   'convnext': 'stages.0.blocks.0.conv_dw.weight',
   'torchvision convnext': 'features.1.0.block.0.weight',
+  'bert': 'embeddings.word_embeddings.weight',
   'ours': 'encoder/',
 }
 # Of a checkpoint with several networks: what of it is taken, the first first.
@@ -34,7 +35,8 @@ class Found(NamedTuple):
   """The encoder in a file.
 
   Attributes:
-    family: 'resnet', 'vit', 'convnext', 'torchvision convnext', or 'ours'.
+    family: 'resnet', 'vit', 'convnext', 'torchvision convnext', 'bert' or
+      'ours'.
     arrays: by name, without what is written before each.
     where: how it was found in the file, for a reader; or empty.
     left: names of what else is in the file.
@@ -102,8 +104,8 @@ def encoder_in(tree: Any, path: str | pathlib.Path) -> Found:
   if not found:
     seen = ', '.join([*arrays][:5]) or 'no arrays'
     raise Error(
-      f'{path} holds no ResNet, ViT or ConvNeXt that is known here: there is '
-      f'{seen} ...'
+      f'{path} holds no ResNet, ViT, ConvNeXt or BERT that is known here: '
+      f'there is {seen} ...'
     )
   family = found[0][0]
   if family == 'ours':
@@ -145,10 +147,17 @@ def _renamed(arrays: Arrays) -> Arrays:
   chunked = re.compile(r'\bblocks\.\d+\.(\d+)\.')
   # DINOv2's and DINOv3's registers; timm's are reg_token.
   registers = re.compile(r'\b(register|storage)_tokens$')
-  return {
-    registers.sub('reg_token', chunked.sub(r'blocks.\1.', name)): array
-    for name, array in arrays.items()
-  }
+  # BERT of TensorFlow's days.
+  norms = {'.gamma': '.weight', '.beta': '.bias'}
+
+  def renamed(name: str) -> str:
+    name = registers.sub('reg_token', chunked.sub(r'blocks.\1.', name))
+    head, dot, last = name.rpartition('.')
+    if head.endswith('LayerNorm'):
+      return head + norms.get(dot + last, dot + last)
+    return name
+
+  return {renamed(name): array for name, array in arrays.items()}
 
 
 def _arrays(tree: Mapping[Any, Any]) -> Arrays:

@@ -18,15 +18,15 @@ from contrastive_jax.models import positions
 from contrastive_jax.weights import families, files, keymap
 from contrastive_jax.weights.keymap import Arrays, Rule
 
-KINDS = ('torchvision', 'timm', 'moco', 'dino', 'dinov2')
+KINDS = ('torchvision', 'timm', 'moco', 'dino', 'dinov2', 'bert')
 CHANNELS = ('sum', 'repeat', 'mean')
 
 _COUNTER = 'num_batches_tracked'  # of torch's batch norm, which nothing uses
 # What a classifier or a projector behind an encoder is called, and what an
 # evaluated encoder does not use.
 _NOT_THE_ENCODER = re.compile(
-  r'(head|fc|classifier|projector|projection_head|prototypes|predictor)\b.*'
-  rf'|.*{_COUNTER}|mask_token'
+  r'(head|fc|classifier|projector|projection_head|prototypes|predictor|pooler)'
+  rf'\b.*|.*{_COUNTER}|mask_token'
 )
 
 
@@ -74,7 +74,8 @@ def load(
   else:
     kind = ''
   family = found.family.rpartition(' ')[2]
-  if family not in ('ours', config.name.partition('_')[0].rstrip('0123456789')):
+  own = config.name.partition('_')[0].rstrip('0123456789')
+  if family not in ('ours', 'bert' if own == 'minilm' else own):
     raise Error(
       f'{path} holds a {family}, and encoder.name is {config.name}: the two '
       'have to be of one family'
@@ -97,6 +98,8 @@ def load(
   else:
     if module.__class__.__name__ == 'ViT':
       _check_positions(arrays, module, path)
+    if family == 'bert':
+      _fold_types(arrays, module, path)
     rules = _rules(found, arrays)
     mine, missing, over = keymap.to_ours(rules, arrays, shapes)
   heads = [name for name in over if _NOT_THE_ENCODER.fullmatch(name)]
@@ -131,6 +134,8 @@ def _kind(found: files.Found) -> str:
   """Guesses from the names where a file comes from."""
   if found.family == 'ours':
     return 'contrastive_jax'
+  if found.family == 'bert':
+    return 'bert'
   if found.family in ('convnext', 'torchvision convnext'):
     return 'timm' if found.family == 'convnext' else 'torchvision'
   if any(p in found.where for p in ('encoder_q', 'base_encoder')):
@@ -150,6 +155,7 @@ def _rules(found: files.Found, arrays: Arrays) -> list[Rule]:
   return {
     'resnet': families.RESNET,
     'convnext': families.CONVNEXT_TIMM,
+    'bert': families.BERT,
     'torchvision convnext': families.CONVNEXT_TORCHVISION,
   }[found.family]
 
@@ -172,6 +178,27 @@ def _check_positions(arrays: Arrays, module: Any, path: str) -> None:
         'set it to learned'
       )
     del arrays['pos_embed']
+
+
+def _fold_types(arrays: Arrays, module: Any, path: str) -> None:
+  """Adds the type of a first sentence to all positions, in place.
+
+  A sentence alone has no other. Of the positions as many are left as sentences
+  may have tokens.
+  """
+  arrays.pop('embeddings.position_ids', None)
+  types = arrays.pop('embeddings.token_type_embeddings.weight', None)
+  name = 'embeddings.position_embeddings.weight'
+  table = arrays.get(name)
+  if table is None:
+    return
+  if len(table) < module.longest:
+    raise Error(
+      f'{path} is for sentences of at most {len(table)} tokens: set '
+      'text.max_length'
+    )
+  table = table[: module.longest]
+  arrays[name] = table if types is None else table + types[:1]
 
 
 def _fitted(
@@ -204,6 +231,8 @@ def _fitted(
   if name == 'stem_conv/kernel' and array.shape[0] in (3, 7):
     stem = 'imagenet' if array.shape[0] == 7 else 'cifar'
     hint = f': encoder.stem={stem} is the stem of this file'
+  elif name == 'token_embed':
+    hint = ': text.tokenizer has to be the tokenizer.json that belongs to it'
   elif name == 'patch_embed/kernel':
     hint = f': encoder.patch_size={array.shape[0]} is that of this file'
   raise Error(
@@ -247,7 +276,7 @@ def _expectations(
 ) -> list[str]:
   """What weights take for granted and a config may not have."""
   notes = []
-  if kind not in ('contrastive_jax', 'timm'):
+  if kind not in ('contrastive_jax', 'timm', 'bert'):
     mean, std = presets.IMAGENET
     if tuple(data.mean) != mean and len(data.mean) != 1:
       shown = ', '.join(map(str, mean)), ', '.join(map(str, std))

@@ -1,5 +1,6 @@
 """The data source text:FILE: a sentence a line. Tables are csv:FILE."""
 
+import math
 import pathlib
 from typing import Any
 
@@ -11,7 +12,7 @@ from contrastive_jax.data.split import Source, Split, hold_out
 from contrastive_jax.data.texts import Texts
 
 SPEC = 'text:FILE'
-COLUMNS = ('text', 'pair', 'negative', 'label', 'split')
+COLUMNS = ('text', 'pair', 'negative', 'score', 'label', 'split')
 
 
 def load(where: str, *, channels: int | None = None) -> Source:
@@ -48,7 +49,8 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
   Args:
     spec: of the source.
     table: `text`; perhaps `pair` (a text that means the same), `negative` (one
-      that does not, of each row), `label` and `split`, as of images.
+      that does not, of each row), `score` (how alike people found text and
+      pair), `label` and `split`, as of images.
 
   Raises:
     Error: one sentence that says what is wrong.
@@ -64,6 +66,7 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
     raise Error(f'{spec}: {empty:,} of {count:,} rows have no negative')
   if negative and not pair:
     raise Error(f'{spec} has a column negative, and none named pair')
+  scores = [_number(spec, value) for value in table.get('score', [])]
   if count < 2:
     raise Error(f'{spec} has {count} sentences: at least 2 are needed')
   rows = _table.rows(spec, {**table, 'path': text})
@@ -82,7 +85,9 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
     chosen = 'a fifth of every class, our choice'
 
   def split(name: str, ids: np.ndarray) -> Split:
-    texts: Any = Texts(tuple(text), tuple(pair), tuple(negative)).subset(ids)
+    texts: Any = Texts(
+      tuple(text), tuple(pair), tuple(negative), tuple(scores)
+    ).subset(ids)
     return Split(
       name=f'{spec} {name}',
       size=len(ids),
@@ -109,6 +114,16 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
     modality='text',
     notes=tuple(notes),
   )
+
+
+def _number(spec: str, value: Any) -> float:
+  try:
+    number = float(value)
+  except (TypeError, ValueError):
+    number = math.nan
+  if not math.isfinite(number):
+    raise Error(f'{spec}: a score is {value!r}, which is no number')
+  return number
 
 
 def _rows(texts: Texts):
