@@ -72,14 +72,14 @@ def main(argv: Sequence[str]) -> None:
       {'layer': options.layer},
       whole_image=options.whole_image,
     )
-    lines = []
+    lines, plural = [], given.job.modality.plural
     if options.duplicates is not None:
       path = output.with_suffix('.duplicates.csv')
       root = embed.folder(options.images or given.source.name)
       counts = duplicates.write(found, options.duplicates, path, root)
       lines.append(
-        f'{counts.groups:,} groups of {counts.images:,} images that are nearly '
-        f'the same (cosine of at least {options.duplicates:g}), '
+        f'{counts.groups:,} groups of {counts.images:,} {plural} that are '
+        f'nearly the same (cosine of at least {options.duplicates:g}), '
         f'{counts.copies:,} of them copies of a file, and {counts.links:,} '
         f'links to them: {path}'
       )
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
   for line in [*embed.left_out(found.names(found.unreadable)), *lines]:
     print(line)
   n, d = found.vectors.shape
-  print(f'{n:,} images, {d:,} numbers each: {output}')
+  print(f'{n:,} {plural}, {d:,} numbers each: {output}')
 
 
 if __name__ == '__main__':

@@ -5,13 +5,14 @@
 Writes into WORKDIR/export_FORMAT (or --output) the weights, encoder.json (what
 its images have to be like: size, mean, std, interpolation), and
 certificate.json: how far the features of both are apart on 32 images of the
-run's own data. It fails if that is above --bound. For torchvision and timm an
-interpreter that has them is needed for the certificate: --python.
+run's own data. It fails if that is above --bound. For the first three an
+interpreter that has their library is needed for the certificate: --python.
 
-FORMAT is torchvision or timm (a state dict as safetensors, for
-load_state_dict(strict=True)), safetensors or npz (our own names), or stablehlo
-(a function of uint8 images of any batch size, by jax.export). What cannot be
-had where: contrastive_jax/weights/README.md.
+FORMAT is torchvision, timm or bert (a state dict as safetensors, for
+load_state_dict(strict=True); bert is transformers' BertModel), safetensors or
+npz (our own names), or stablehlo (a function of uint8 images, or of tokens, of
+any batch size, by jax.export). What cannot be had where:
+contrastive_jax/weights/README.md.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 
 from contrastive_jax.commands import command_line, compiled
 
-_FORMATS = ('torchvision', 'timm', 'safetensors', 'npz', 'stablehlo')
+_FORMATS = ('torchvision', 'timm', 'bert', 'safetensors', 'npz', 'stablehlo')
 
 
 def main(argv: Sequence[str]) -> None:

@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from contrastive_jax.data import split as split_lib
-from contrastive_jax.evaluation import correctness, encoder, finetune, record
+from contrastive_jax.evaluation import (
+  correctness,
+  encoder,
+  finetune,
+  record,
+  shown,
+)
 from contrastive_jax.evaluation import run as evaluate
 from contrastive_jax.training import build, workfolder
 from contrastive_jax.training.checkpoint import Checkpoints
@@ -89,7 +95,7 @@ def test_results_are_kept_by_protocol(folder, tmp_path, capsys):
   pixels = [r for r in stored['results'] if r['representation'] == 'raw pixels']
   assert max(r['value'] for r in pixels) > 0.95
   assert 'raw pixels, digits test: k=' in capsys.readouterr().out
-  lines = evaluate.spread([found, found])
+  lines = shown.spread([found, found])
   assert len(lines) == 5 and '± 0.00' in lines[0]
 
 

@@ -159,6 +159,21 @@ def tokenized(tokenizer: str, texts: Sequence[str], longest: int) -> Tokenized:
   return Tokenized(tokens, starts, pad)
 
 
+def written(
+  tokenizer: str, tokens: np.ndarray, length: np.ndarray
+) -> list[str]:
+  """Returns the texts of `Tokenized.rows`: what an encoder knows of them.
+
+  Args:
+    tokenizer: of `fit` or `read`.
+    tokens: int32 [b, n].
+    length: int32 [b].
+  """
+  made = _library().Tokenizer.from_str(tokenizer)
+  rows = zip(tokens, length, strict=True)
+  return [made.decode(row[:n].tolist()).strip() for row, n in rows]
+
+
 def _library() -> Any:
   try:
     import tokenizers

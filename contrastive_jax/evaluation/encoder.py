@@ -1,8 +1,9 @@
 """A run's frozen encoder, and what it says of a data set."""
 
+import functools
 import hashlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +24,8 @@ from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.state import TrainState
 
 Encoder = jax.tree_util.Partial
+
+_TEXTS = 256  # that are encoded at a time, in Python
 
 # Fields of earlier versions: what they set is fitted, or read, otherwise now.
 _GONE = (('evaluation', 'probe_epochs'), ('data', 'shuffle_buffer'))
@@ -57,8 +60,8 @@ def load_encoder(
   workdir: str | pathlib.Path,
   step: int | None = None,
   source: Source | None = None,
-) -> Callable[[np.ndarray], np.ndarray]:
-  """Returns the trained encoder of a run, as a function of images.
+) -> Callable[[Any], np.ndarray]:
+  """Returns the trained encoder of a run, as a function of images or texts.
 
   Args:
     workdir: of the run; nothing in it is changed.
@@ -69,6 +72,7 @@ def load_encoder(
     A function from images [n, side, side, channels], of the run's image size,
     to features, float32 [n, d]. They are uint8, or, of a run on more than 8
     bits, float32 in [0, 1]; it raises Error for others, or of another shape.
+    Of a run on text it is from a sequence of strings.
 
   Raises:
     Error: no work folder, or no such checkpoint in it.
@@ -76,6 +80,10 @@ def load_encoder(
   job, state = load(workdir, step, source)
   encode_batch = frozen(job)(state)
   apply = jax.jit(lambda partial, images: partial(images))
+  if job.modality.of_texts is not None:
+    return functools.partial(
+      _of_texts, job.modality.of_texts, functools.partial(apply, encode_batch)
+    )
   shape, dtype = job.run.input_shape, np.dtype(job.source.train.dtype)
 
   def features_of(images: np.ndarray) -> np.ndarray:
@@ -88,6 +96,23 @@ def load_encoder(
     return np.asarray(apply(encode_batch, images))
 
   return features_of
+
+
+def _of_texts(
+  rows_of: Callable[..., Any],
+  encode_batch: Callable[..., Any],
+  texts: Sequence[str],
+) -> np.ndarray:
+  """Features of texts; some at a time, and few sizes of a batch."""
+  if isinstance(texts, str) or not len(texts):
+    raise Error('the encoder takes a sequence of texts, at least one')
+  found = []
+  for start in range(0, len(texts), _TEXTS):
+    some = list(texts[start : start + _TEXTS])
+    empty = features.power_of_two(len(some)) - len(some)
+    rows = encode_batch(rows_of([*some, *[''] * empty]))
+    found.append(np.asarray(rows)[: len(some)])
+  return np.concatenate(found)
 
 
 def fitting_mesh(config: Config) -> jax.sharding.Mesh:

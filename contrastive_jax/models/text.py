@@ -238,7 +238,8 @@ class TextEncoder(nn.Module):
     positions = self.param(
       'pos_embed', _INIT, (self.longest, self.width), jnp.float32
     )
-    x = table[tokens] + positions[:count]
+    # Not `table[tokens]`: exported, the table is an array of NumPy.
+    x = jnp.take(table, tokens, axis=0) + positions[:count]
     if self.post_norm:
       x = _layer_norm(name='embed_norm')(x)
 

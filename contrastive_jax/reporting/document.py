@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from contrastive_jax.config import flat
 from contrastive_jax.evaluation import intervals
 from contrastive_jax.reporting import (
@@ -208,8 +206,8 @@ def _map(seen: Embeddings) -> list[str]:
     page.element('h2', 'Map of the embedding'),
     page.figure(
       figures.embedding_map(seen, pca, tsne),
-      f'{len(seen.unit):,} images as points in the plane, {by}.',
-      f'{len(seen.unit):,} images of {seen.split} ({by}) at step '
+      f'{len(seen.unit):,} {seen.plural} as points in the plane, {by}.',
+      f'{len(seen.unit):,} {seen.plural} of {seen.split} ({by}) at step '
       f'{seen.step:,}. Distances between groups in t-SNE mean little.',
       points=True,
     ),
@@ -234,8 +232,8 @@ def _neighbors(seen: Embeddings) -> list[str]:
       cells.append(_cell(seen.images[row], text, kind))
     rows.append(page.group('tr', cells))
   text = (
-    'Left an image, then those with the most similar features, with the cosine '
-    f'similarity, among {len(seen.unit):,} images of {seen.split}.'
+    'Left one, then those with the most similar features, with the cosine '
+    f'similarity, among {len(seen.unit):,} {seen.plural} of {seen.split}.'
   )
   if seen.labels is not None:
     text += ' ✓ is of the same class, ✗ (dashed) of another.'
@@ -246,7 +244,7 @@ def _neighbors(seen: Embeddings) -> list[str]:
   ]
 
 
-def _cell(image: np.ndarray, text: str, kind: str = '') -> str:
+def _cell(image: Any, text: str, kind: str = '') -> str:
   inner = [page.thumbnail(image, text), page.element('span', text)]
   return page.group('td', inner, kind=kind)
 

@@ -1,6 +1,6 @@
 """What the newest checkpoint of a run makes of some images."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -8,8 +8,6 @@ import sklearn.decomposition
 import sklearn.manifold
 import threadpoolctl
 
-from contrastive_jax.data import pipeline
-from contrastive_jax.data.split import Split
 from contrastive_jax.evaluation import encoder, features
 from contrastive_jax.reporting import sheet as sheet_lib
 from contrastive_jax.reporting.folder import Run
@@ -32,7 +30,8 @@ class Embeddings(NamedTuple):
     unit: float32 [n, d], features of length 1.
     labels: int32 [n], or None without labels.
     class_names: of the labels.
-    images: uint8 [n, side, side, channels].
+    images: of each [side, side, channels], or a text.
+    plural: what they are called.
   """
 
   step: int
@@ -40,7 +39,8 @@ class Embeddings(NamedTuple):
   unit: np.ndarray
   labels: np.ndarray | None
   class_names: tuple[str, ...]
-  images: np.ndarray
+  images: list[Any]
+  plural: str = 'images'
 
 
 class Found(NamedTuple):
@@ -63,7 +63,9 @@ def load(run: Run) -> Found:
   """
   try:
     job = build.build(
-      encoder.read_config(run.path), step.make_mesh(jax.local_devices()[:1])
+      encoder.read_config(run.path),
+      step.make_mesh(jax.local_devices()[:1]),
+      folder=run.path,
     )
   except Exception as error:  # of any class: the report shows what there is
     return Found(
@@ -153,10 +155,13 @@ def neighbors(
 def _embeddings(run: Run, job: build.Job) -> Embeddings:
   state = encoder.restore(job, run.path)
   split = job.source.test or job.source.train
-  found, labels, _ = encoder.encode(
+  found, labels, ids = encoder.encode(
     job, encoder.frozen(job)(state), split, _IMAGES
   )
   features.check_finite(found, split.name)
+  pictures = job.modality.preview.pictures(
+    split, side=min(job.run.input_shape[0], _SIDE), limit=_IMAGES
+  )
   norms = np.linalg.norm(found, axis=1, keepdims=True)
   return Embeddings(
     step=int(state.step),
@@ -164,23 +169,9 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
     unit=found / np.maximum(norms, 1e-12),
     labels=labels if split.num_classes and labels.min() >= 0 else None,
     class_names=split.class_names or (),
-    images=_pictures(job, split),
+    images=[pictures[int(i)] for i in ids],
+    plural=job.modality.plural,
   )
-
-
-def _pictures(job: build.Job, split: Split) -> np.ndarray:
-  """The images that were encoded, not too large to be put on a page."""
-  data = job.config.data
-  batches = pipeline.eval_batches(
-    split,
-    image_size=min(job.run.input_shape[0], _SIDE),
-    crop=data.eval_crop,
-    batch_size=256,
-    interpolation=data.interpolation,
-    antialias=data.antialias,
-    limit=_IMAGES,
-  )
-  return np.concatenate([batch['input'][batch['mask']] for batch in batches])
 
 
 def _first(error: Exception) -> str:

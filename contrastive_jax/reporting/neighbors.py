@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -100,9 +101,9 @@ def write(
   about = found.about
   title = f'Nearest neighbors in {about["images"]}'
   text = (
-    f'{len(rows)} of {len(found.vectors):,} images, chosen by seed {seed}, and '
-    f'the {k} others with the largest cosine each, by the layer '
-    f'{about["layer"]} of step {about["step"]:,} of {about["workdir"]}.'
+    f'{len(rows)} of {len(found.vectors):,} {job.modality.plural}, chosen by '
+    f'seed {seed}, and the {k} others with the largest cosine each, by the '
+    f'layer {about["layer"]} of step {about["step"]:,} of {about["workdir"]}.'
   )
   if labels:
     text += ' The frame says whether the label is the same (dashed: it is not).'
@@ -115,26 +116,19 @@ def write(
 
 def _pictures(
   found: Embedded, job: build.Job, rows: np.ndarray
-) -> dict[int, np.ndarray]:
-  """Returns some images as the encoder got them, but not as small."""
+) -> dict[int, Any]:
+  """Returns some examples as the encoder got them, but not as small."""
   which, ids = found.places(found.numbers[rows])
-  pictures: dict[int, np.ndarray] = {}
+  pictures: dict[int, Any] = {}
   for place, split in enumerate(found.splits.values()):
     here = rows[which == place]
     if not len(here):
       continue
     own = max(split.image_shape) if split.image_shape else _SIDE
-    how = {} if 'whole' not in str(found.about['crop']) else {'crop': None}
-    batches = job.modality.eval_batches(
+    shown = job.modality.preview.pictures(
       split_lib.subset(split, ids[which == place], 'shown'),
-      size=min(own, _SIDE),
-      batch_size=64,
-      process_index=0,
-      process_count=1,
-      limit=None,
-      **how,
+      side=min(own, _SIDE),
+      whole='whole' in str(found.about['crop']),
     )
-    for batch in batches:
-      for number in np.flatnonzero(batch['mask']):
-        pictures[int(here[batch['id'][number]])] = batch['input'][number]
+    pictures |= {int(here[i]): picture for i, picture in shown.items()}
   return pictures

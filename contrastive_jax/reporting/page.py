@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -47,6 +48,8 @@ figure img { max-width: 100%; height: auto; }
   border: 0; }
 .sheet img { width: 84px; height: 84px; object-fit: contain; display: block;
   margin: 0 auto 2px; border: 3px solid transparent; }
+.sheet .sentence { width: 11em; margin: 0 0 4px; font-size: 13px; }
+.sheet .wrong .sentence { border-left: 3px dashed #b3402a; padding-left: 4px; }
 .sheet .pixels { image-rendering: pixelated; }
 .sheet .right img { border-color: #2a7d4f; }
 .sheet .wrong img { border: 3px dashed #b3402a; }
@@ -146,8 +149,10 @@ def figure(
   return f'<figure>{picture}{below}</figure>'
 
 
-def thumbnail(image: np.ndarray, alt: str) -> str:
-  """Returns an image [side, side, channels] as a small picture."""
+def thumbnail(image: Any, alt: str) -> str:
+  """Returns an image [side, side, channels] as a small picture, or a text."""
+  if isinstance(image, str):
+    return element('p', image, kind='sentence')
   buffer = io.BytesIO()
   if image.dtype != np.uint8:
     image = np.round(255 * image).astype(np.uint8)

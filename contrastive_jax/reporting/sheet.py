@@ -24,13 +24,13 @@ class Sheet(NamedTuple):
   """Up to 64 images and their views.
 
   `images` are [height, width, channels] of any size, uint8 or float32 in [0,
-  1], `views` float32
-  [n, side, side, channels] in [0, 1], before mean and deviation of the config
-  are applied, `titles` one a view, and `caption` says how they were made.
+  1], `views` float32 [n, side, side, channels] in [0, 1], before mean and
+  deviation of the config are applied; or all of them are texts. `titles` are
+  one a view, and `caption` says how they were made.
   """
 
-  images: list[np.ndarray]
-  views: tuple[np.ndarray, ...]
+  images: list[Any]
+  views: tuple[Any, ...]
   titles: tuple[str, ...]
   caption: tuple[str, ...]
 
@@ -50,10 +50,9 @@ def sheet(job: build.Job) -> Sheet:
   batches = build.train_batches(job._replace(config=config), 0)
   batch = next(batches)
   batches.close()
-  make_views = jax.jit(job.modality.preview.views)
   return Sheet(
     [job.modality.preview.example(train.reader, i) for i in batch['id']],
-    jax.device_get(make_views(batch)),
+    jax.device_get(job.modality.preview.views(batch)),
     job.modality.preview.titles,
     job.modality.preview.caption,
   )
@@ -70,6 +69,8 @@ def notes(views: Sheet) -> list[str]:
     global views that are nearly the same, in over a tenth of the images.
   """
   found, count, limit = [], len(views.images), _percent(_NOTHING)
+  if isinstance(views.images[0], str):
+    return []  # what two sentences have in common is not to be seen so
   plain = sum(_is_flat(_float(image)) for image in views.images)
   for title, images in zip(views.titles, views.views, strict=True):
     flat = sum(map(_is_flat, images))
@@ -109,6 +110,8 @@ def draw(views: Sheet, count: int = 8) -> Figure:
     A figure; nothing global was touched.
   """
   count = min(count, len(views.images))
+  if isinstance(views.images[0], str):
+    return _draw_texts(views, count)
   columns = 1 + len(views.views)
   # The caption's lines need some width, however few views there are.
   width = max(1.15 * columns, 6.6)
@@ -150,6 +153,29 @@ def draw(views: Sheet, count: int = 8) -> Figure:
     fontsize=7.5,
     linespacing=1.5,
   )
+  return figure
+
+
+def _draw_texts(views: Sheet, count: int) -> Figure:
+  titles = 'as it is', *views.titles
+  columns = [views.images[:count], *(view[:count] for view in views.views)]
+  width, wide, lines = 3.6, 44, 0
+  figure = Figure()
+  for row in zip(*columns, strict=True):
+    texts = [textwrap.wrap(text, wide) for text in row]
+    for column, text in enumerate(texts):
+      figure.text(column, lines, '\n'.join(text))
+    lines += 1 + max(map(len, texts))
+  size = width * len(columns), 0.6 + 0.19 * lines
+  figure.set_size_inches(*size)
+  for text in figure.texts:
+    column, line = text.get_position()
+    x, y = 0.1 + width * column, size[1] - 0.5 - 0.19 * line
+    text.set(x=x / size[0], y=y / size[1], va='top', fontsize=9)
+  for column, title in enumerate(titles):
+    x = (0.1 + width * column) / size[0]
+    figure.text(x, 1 - 0.1 / size[1], title, va='top', weight='bold')
+  figure.text(0.1 / size[0], 0.05, '\n'.join(views.caption), fontsize=7.5)
   return figure
 
 

@@ -26,7 +26,7 @@ from contrastive_jax.training.state import TrainState
 from contrastive_jax.weights import formats, keymap
 from contrastive_jax.weights.keymap import Arrays
 
-FORMATS = ('torchvision', 'timm', 'safetensors', 'npz', 'stablehlo')
+FORMATS = ('torchvision', 'timm', 'bert', 'safetensors', 'npz', 'stablehlo')
 IMAGES = 32
 # Of the largest difference, in root mean squares of the features. The tanh form
 # of GELU would cost some 1e-3, LayerNorm's other epsilon 1e-2.
@@ -60,12 +60,13 @@ def export(
 
   Args:
     workdir: of the run; written to is `output` alone.
-    to: of `FORMATS`. The first two are a torch state dict as safetensors, which
-      `load_state_dict(strict=True)` takes; the next two our own names; the last
-      a function of uint8 images, of any batch size.
+    to: of `FORMATS`. The first three are a torch state dict as safetensors,
+      which `load_state_dict(strict=True)` takes; the next two our own names;
+      the last a function of uint8 images, or tokens, of any batch size.
     step: of the checkpoint; None: the newest.
     output: folder; None: WORKDIR/export_FORMAT.
-    python: an interpreter that has torch, and torchvision or timm.
+    python: an interpreter that has torch, and torchvision, timm or
+      transformers.
     bound: of the largest difference, in root mean squares of the features.
 
   Returns:
@@ -78,7 +79,9 @@ def export(
   """
   config: Config = encoder_lib.read_config(workdir)
   config.encoder.dtype = 'float32'
-  job = build.build(config, encoder_lib.fitting_mesh(config))
+  job = build.build(
+    config, encoder_lib.fitting_mesh(config), folder=pathlib.Path(workdir)
+  )
   state = encoder_lib.restore(job, workdir, step)
   folder = pathlib.Path(output or pathlib.Path(workdir) / f'export_{to}')
   folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +89,12 @@ def export(
   images = _images(job)
   ours = np.asarray(jax.jit(_call)(encoder_lib.frozen(job)(state), images))
   # For whoever takes the encoder further: what it is to make of these images.
-  np.savez(folder / 'reference.npz', images=images, features=ours)
+  named: Any = images if isinstance(images, dict) else {'images': images}
+  np.savez(folder / 'reference.npz', **named, features=ours)
+  for name, text in job.modality.files.items():
+    atomic_write(folder / name, text)
   notes: list[str] = []
-  if to in ('torchvision', 'timm'):
+  if to in ('torchvision', 'timm', 'bert'):
     theirs, versions, model = _to_torch(
       job, arrays, images, to, folder, python, notes
     )
@@ -101,7 +107,7 @@ def export(
   certificate = {
     **_difference(ours, theirs),
     'bound': bound,
-    'images': f'the first {len(images)} of {_split(job).name}',
+    'images': f'the first {len(ours)} of {_split(job).name}',
     'step': int(state.step),
     'format': to,
     'weights_sha256': _sha256(folder / sidecar['file']),
@@ -162,8 +168,8 @@ def _split(job: build.Job):
   return job.source.test or job.source.train
 
 
-def _images(job: build.Job) -> np.ndarray:
-  """The first images of the run's test split, as it evaluates them."""
+def _images(job: build.Job) -> Any:
+  """The first examples of the run's test split, as it evaluates them."""
   batches = job.modality.eval_batches(
     _split(job),
     batch_size=IMAGES,
@@ -172,20 +178,25 @@ def _images(job: build.Job) -> np.ndarray:
     limit=IMAGES,
   )
   batch = next(iter(batches))
-  return np.asarray(batch['input'])[np.asarray(batch['mask'])]
+  mask = np.asarray(batch['mask'])
+  return jax.tree.map(lambda x: np.asarray(x)[mask], batch['input'])
 
 
 def _to_torch(job, arrays, images, to, folder, python, notes):
   """Writes a state dict; returns torch's features, versions, and the model."""
   config = job.config.encoder
   module = encoders.make(config, job.run).module
-  model = formats.model(to, config, module, images.shape[-1])
+  channels = 0 if isinstance(images, dict) else images.shape[-1]
+  model = formats.model(to, config, module, channels)
   state_dict = keymap.to_theirs(
     formats.rules(to, config), formats.fitted(to, module, arrays)
   )
   for name in [n for n in state_dict if n.endswith('running_var')]:
     count = name.replace('running_var', 'num_batches_tracked')
     state_dict[count] = np.zeros((), np.int64)
+  if to == 'bert':  # that of a first sentence is in the positions
+    types = 'embeddings.token_type_embeddings.weight'
+    state_dict[types] = np.zeros((2, module.width), np.float32)
   model['weights'] = str(folder / 'encoder.safetensors')
   _save_safetensors(state_dict, folder / 'encoder.safetensors')
   if config.get('norm', 'global') != 'global' and config.name[0] == 'r':
@@ -193,10 +204,13 @@ def _to_torch(job, arrays, images, to, folder, python, notes):
       f'it was trained with encoder.norm={config.norm}; frozen, that is a '
       'batch norm like any other, but what trains it on there has another norm'
     )
-  pixels = np.asarray(job.modality.frozen_input(images))
+  found = job.modality.frozen_input(images)
+  named: Any = found
+  if not isinstance(found, dict):
+    named = {'own': np.asarray(found)}
   with tempfile.TemporaryDirectory() as name:
     there = pathlib.Path(name)
-    np.savez(there / 'images.npz', own=pixels)
+    np.savez(there / 'images.npz', **named)
     _write_json(there / 'model.json', model)
     program = pathlib.Path(__file__).with_name('theirs.py')
     done = subprocess.run(
@@ -248,12 +262,17 @@ def _to_ours(job, state, arrays, images, to, folder):
   return np.asarray(found), '', {}
 
 
+_PARTS = slice(1), slice(1, None)
+
+
 def _to_stablehlo(job, state, images, folder) -> np.ndarray:
   """Writes a function of uint8 images; returns the features of what is read."""
   encode = encoder_lib.frozen(job)(state)
   encode = jax.tree.map(np.asarray, encode)
   (batch,) = jax.export.symbolic_shape('batch')
-  shape = jax.ShapeDtypeStruct((batch, *images.shape[1:]), images.dtype)
+  shape = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), images
+  )
   platforms = ('cpu', 'cuda', 'tpu')
   exported = jax.export.export(
     jax.jit(lambda x: encode(x)), platforms=platforms
@@ -262,8 +281,8 @@ def _to_stablehlo(job, state, images, folder) -> np.ndarray:
   path.write_bytes(exported.serialize())
   read = jax.export.deserialize(bytearray(path.read_bytes()))
   # Two sizes of a batch: that it is free is a part of what is claimed.
-  parts = np.split(images, [1])
-  return np.concatenate([np.asarray(read.call(x)) for x in parts if len(x)])
+  parts = [jax.tree.map(lambda x, s=s: x[s], images) for s in _PARTS]
+  return np.concatenate([np.asarray(read.call(part)) for part in parts])
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray | None) -> dict[str, Any]:
@@ -288,7 +307,9 @@ def _sidecar(job: build.Job, step: int, to: str, model: dict) -> dict[str, Any]:
   return {
     'file': f'encoder.{suffix}',
     'format': to,
-    'input': {
+    'input': _sentences(job)
+    if job.run.vocabulary
+    else {
       'side': job.run.input_shape[0],
       'channels': job.run.input_shape[2],
       'crop': data['eval_crop'],
@@ -310,6 +331,16 @@ def _sidecar(job: build.Job, step: int, to: str, model: dict) -> dict[str, Any]:
     'data': data['source'],
     'step': step,
     'config_sha256': hashlib.sha256(text.encode()).hexdigest(),
+  }
+
+
+def _sentences(job: build.Job) -> dict[str, Any]:
+  """What somebody has to know who feeds sentences to the encoder."""
+  return {
+    'tokenizer': ', '.join(job.modality.files),
+    'max_length': job.run.input_shape[0],
+    'tokens': 'int32 [b, n]; what follows a sentence is not looked at',
+    'length': 'int32 [b], the tokens of each sentence',
   }
 
 

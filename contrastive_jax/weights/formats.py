@@ -9,6 +9,7 @@ from contrastive_jax.models import positions, vit
 from contrastive_jax.weights import families
 from contrastive_jax.weights.keymap import Rule
 
+_BERT = 'bert_', 'minilm_'
 _TORCHVISION = ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152')
 
 
@@ -16,7 +17,7 @@ def rules(library: str, config: Any) -> list[Rule]:
   """Returns the rules that name the parameters of a library's model.
 
   Args:
-    library: 'torchvision' or 'timm'.
+    library: 'torchvision', 'timm' or 'bert'.
     config: the config's `encoder`.
 
   Raises:
@@ -28,6 +29,8 @@ def rules(library: str, config: Any) -> list[Rule]:
     if library == 'timm':
       return families.CONVNEXT_TIMM
     return families.CONVNEXT_TORCHVISION
+  if library == 'bert' and config.name.startswith(_BERT) and not config.causal:
+    return families.BERT
   if config.name.startswith('vit') and library == 'timm':
     mean = config.pool == 'mean'
     return families.VIT_MEAN if mean else families.VIT_TOKEN
@@ -43,7 +46,7 @@ def fitted(
   for the class token: that goes into the token.
 
   Args:
-    library: 'torchvision' or 'timm'.
+    library: 'torchvision', 'timm' or 'bert'.
     module: the encoder.
     arrays: parameters and statistics, by name.
   """
@@ -66,7 +69,7 @@ def model(library: str, config: Any, module: Any, channels: int) -> dict:
   """Returns what makes the same encoder there; see `theirs.build`.
 
   Args:
-    library: 'torchvision' or 'timm'.
+    library: 'torchvision', 'timm' or 'bert'.
     config: the config's `encoder`.
     module: the encoder itself.
     channels: of an image.
@@ -104,7 +107,21 @@ def model(library: str, config: Any, module: Any, channels: int) -> dict:
       'no_embed_class': bool(module.registers),
       'dynamic_img_size': True,
     }
-  elif not name.startswith('convnext'):
+  elif name.startswith(_BERT) and library == 'bert':
+    return {
+      'library': 'transformers',
+      'function': 'BertModel',
+      'arguments': {
+        'vocab_size': module.vocabulary,
+        'max_position_embeddings': module.longest,
+        'hidden_size': module.width,
+        'intermediate_size': 4 * module.width,
+        'num_hidden_layers': module.depth,
+        'num_attention_heads': module.heads,
+      },
+      'pool': module.pool,
+    }
+  elif not name.startswith('convnext') or library == 'bert':
     raise _unknown(library, name)
   return {
     'library': library,

@@ -2,9 +2,9 @@
 
   python theirs.py MODEL.json IMAGES.npz FEATURES.npz
 
-A program of its own, that imports nothing of this package: torch, torchvision
-or timm, and safetensors may be those of another environment. MODEL.json says
-which model takes which file of weights; `strict=True` holds.
+A program of its own, that imports nothing of this package: torch, torchvision,
+timm or transformers, and safetensors may be those of another environment.
+MODEL.json says which model takes which file of weights; `strict=True` holds.
 """
 
 # pyright: reportMissingImports=false
@@ -53,6 +53,11 @@ def build(model):
   """
   import torch
 
+  if model['library'] == 'transformers':
+    import transformers
+
+    config = transformers.BertConfig(**model['arguments'])
+    return transformers.BertModel(config, add_pooling_layer=False)
   if model['library'] == 'timm':
     import timm
 
@@ -69,12 +74,34 @@ def build(model):
   return net
 
 
+def pooled(net, tokens, length, model):
+  """Returns the features of sentences, by BERT.
+
+  Args:
+    net: of `build`.
+    tokens: int32 [b, n].
+    length: int32 [b].
+    model: see `build`; `pool` is 'token', 'mean' or 'last'.
+  """
+  import torch
+
+  tokens, length = torch.from_numpy(tokens).long(), torch.from_numpy(length)
+  mask = torch.arange(tokens.shape[1]) < length[:, None]
+  x = net(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+  if model['pool'] == 'token':
+    return x[:, 0].numpy()
+  if model['pool'] == 'last':
+    return x[torch.arange(len(x)), length.long() - 1].numpy()
+  return ((x * mask[..., None]).sum(1) / length[:, None]).numpy()
+
+
 def main(model_path, images_path, features_path):
   """Loads the weights, and writes what they make of images.
 
   Args:
     model_path: see `build`; `weights` in it is the file.
-    images_path: an npz with one array a size, [n, H, W, C], normalized.
+    images_path: an npz with one array a size, [n, H, W, C], normalized; or,
+      of text, tokens and length.
     features_path: where to, an npz with the features of each, and `versions`.
   """
   import numpy as np
@@ -89,9 +116,12 @@ def main(model_path, images_path, features_path):
   net.eval()
   found = {}
   with np.load(images_path) as images, torch.inference_mode():
-    for name in images.files:
-      x = torch.from_numpy(images[name].transpose(0, 3, 1, 2).copy())
-      found[name] = net(x).flatten(1).numpy()
+    if model['library'] == 'transformers':
+      found['own'] = pooled(net, images['tokens'], images['length'], model)
+    else:
+      for name in images.files:
+        x = torch.from_numpy(images[name].transpose(0, 3, 1, 2).copy())
+        found[name] = net(x).flatten(1).numpy()
   library = sys.modules[model['library']]
   versions = f'torch {torch.__version__}, {model["library"]} '
   found['versions'] = np.array(versions + library.__version__)

@@ -216,7 +216,7 @@ def test_what_does_not_fit_is_one_sentence(tmp_path):
   assert 'set it to learned' in refused(fixed, 64, tokens, tmp_path)
   nothing = encoder_config('resnet18', stem='imagenet')
   said = refused(nothing, 64, {'a': np.zeros(2, np.float32)}, tmp_path)
-  assert 'no ResNet, ViT or ConvNeXt' in said
+  assert 'no ResNet, ViT, ConvNeXt or BERT' in said
 
 
 @pytest.mark.parametrize('suffix', ['safetensors', 'npz', 'pth'])

@@ -9,7 +9,7 @@ Modality`, found by `Source.modality`. Adding a modality is adding a file;
 import pathlib
 import pkgutil
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from contrastive_jax.config import Config, found
@@ -36,17 +36,20 @@ class TrainBatches(Protocol):
 
 
 class Preview(NamedTuple):
-  """What a sheet shows of the views, beside the views themselves.
+  """What is shown of examples and of their views: images, or texts.
 
-  `views` is batch -> the views as they are shown, `example` is (reader, id) ->
-  what stands in the first column, `titles` are one a view, `caption` says how
-  they were made.
+  `views` is batch -> the views as they are shown, a sequence each; `example` is
+  (reader, id) -> what stands in the first column; `titles` are one a view,
+  `caption` says how they were made. `pictures` is (split, *, side, limit,
+  whole) -> id -> the example, of at most `side` pixels, as evaluation sees it,
+  or the whole of it.
   """
 
   views: Callable[[dict[str, Any]], tuple[Any, ...]]
   example: Callable[[Any, int], Any]
   titles: tuple[str, ...]
   caption: tuple[str, ...]
+  pictures: Callable[..., dict[int, Any]]
 
 
 class Modality(NamedTuple):
@@ -77,6 +80,8 @@ class Modality(NamedTuple):
     preview: see `Preview`.
     plural: what examples are called.
     described: what one is, in a line; default: `input_shape`.
+    of_texts: texts -> the 'input' of these, of one size for a number of them;
+      None: examples are no texts.
     global_views: how many views are global; None: `augment.blur` says it.
     vocabulary: numbers that a token may be; 0: examples have no tokens.
     files: name -> text, what was fitted to the data and belongs to the run; its
@@ -97,6 +102,7 @@ class Modality(NamedTuple):
   places: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
   plural: str = 'images'
   described: str = ''
+  of_texts: Callable[[Sequence[str]], Any] | None = None
   global_views: int | None = None
   vocabulary: int = 0
   files: Mapping[str, str] = types.MappingProxyType({})

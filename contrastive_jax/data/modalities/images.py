@@ -53,6 +53,20 @@ def make(
       **options,
     )
 
+  def pictures(split, *, side, limit=None, whole=False):
+    batches = eval_batches(
+      split,
+      size=side,
+      crop=None if whole else data.eval_crop,
+      batch_size=64,
+      limit=limit,
+    )
+    return {
+      int(batch['id'][i]): batch['input'][i]
+      for batch in batches
+      for i in np.flatnonzero(batch['mask'])
+    }
+
   def frozen_input(images):
     return network_input(augment.to_float(images), data)
 
@@ -88,10 +102,11 @@ def make(
       functools.partial(eval_batches, size=min(side, _PIXELS_SIZE)),
     ),
     preview=Preview(
-      functools.partial(augmented_views, config=config),
+      jax.jit(functools.partial(augmented_views, config=config)),
       lambda reader, i: reader.image(i),
       _titles(config),
       _caption(config, channels),
+      pictures,
     ),
     notes=notes,
   )

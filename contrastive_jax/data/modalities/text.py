@@ -6,7 +6,7 @@ or that they are two sentences which mean the same.
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -60,6 +60,9 @@ def make(
   def sentences(split: Split) -> tokenize.Tokenized:
     return made(split.reader.text)
 
+  def of_texts(some: Sequence[str]) -> dict[str, np.ndarray]:
+    return made(some).rows(np.arange(len(some)), c.max_length)
+
   def eval_batches(split: Any, **options: Any):
     own = sentences(split)
 
@@ -68,6 +71,9 @@ def make(
       return own.rows(ids, next(n for n in lengths if n >= longest))
 
     return text_batches.eval_batches(split, rows, **options)
+
+  def written(view: dict[str, Any]) -> list[str]:
+    return tokenize.written(tokenizer, view['tokens'], view['length'])
 
   def example_views(rows: int) -> tuple[dict[str, Any], ...]:
     one = {
@@ -81,6 +87,7 @@ def make(
     plural='sentences',
     described=f'at most {c.max_length} tokens',
     vocabulary=tokenize.size(tokenizer),
+    of_texts=of_texts,
     global_views=_count(c.views),
     train_batches=lambda split, **options: text_batches.TrainBatches(
       split, columns(split), lengths, **options
@@ -91,10 +98,11 @@ def make(
     frozen_input=lambda rows: rows,
     baseline=('bag of words', _bag_of_words(split)),
     preview=Preview(
-      lambda batch: batch['views'],
+      lambda batch: tuple(map(written, batch['views'])),
       lambda reader, i: reader.text[i],
       _TITLES[c.views],
-      (),
+      ('what is left of each, written again; dropout is not shown',),
+      lambda split, limit=None, **_: dict(enumerate(split.reader.text[:limit])),
     ),
     files={_FILE: tokenizer},
     notes=(
