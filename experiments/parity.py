@@ -21,7 +21,7 @@ at one kink together); a mistake does not depend on the last bit.
 from absl import app, flags
 from ml_collections import config_flags
 
-from contrastive_jax.commands import command_line
+from contrastive_jax.commands import command_line, compiled
 from contrastive_jax.config import Config
 from contrastive_jax.training import parity
 from experiments import small_configs
@@ -53,6 +53,7 @@ def main(configs: dict[str, Config]) -> None:
 
 if __name__ == '__main__':
   command_line.set_up_cpu(8)
+  compiled.keep()  # both states take one program
   # Here, so that importing this module defines no flag.
   holder = config_flags.DEFINE_config_file('config', 'configs/simclr_small.py')
   every = flags.DEFINE_bool('all', False, 'Every configs/*_small.py.')

@@ -110,7 +110,7 @@ def test_no_choice_hangs_on_test_labels(folder, monkeypatch):
     return {'headline': True, 'value': value, 'examples': len(labels)}
 
   monkeypatch.setattr(evaluate, '_result', scored)
-  monkeypatch.setattr(evaluate, 'line', str)
+  monkeypatch.setattr(shown, 'line', str)
   monkeypatch.setattr(record, 'add', lambda *_: None)
   load = encoder.load
   values = []
