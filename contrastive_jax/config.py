@@ -134,6 +134,22 @@ def base() -> Config:
     )
   )
 
+  # The second tower of clip and siglip; fields as of `encoder`.
+  c.text_encoder = ml_collections.ConfigDict(
+    dict(
+      name='',  # text_tiny, mini, small, medium, base; bert_...; minilm_...
+      pool='last',
+      depth=0,
+      heads=0,
+      dropout=0.0,
+      drop_path=0.0,
+      causal=False,
+      dtype='float32',
+      remat='none',
+      init='',
+    )
+  )
+
   c.augment = ml_collections.ConfigDict(
     dict(
       # In this order; a probability of 0 leaves one out.
@@ -174,8 +190,8 @@ def base() -> Config:
       scaling='linear',  # base x batch/256, or 'sqrt': base x sqrt(batch)
       warmup_epochs=10.0,
       warmup_start=0.0,  # share of the peak rate where the warm-up starts
-      schedule='cosine',  # after the warm-up; or 'step'
-      final_fraction=0.0,  # share of the peak rate where the cosine ends
+      schedule='cosine',  # after the warm-up; or 'linear', 'step'
+      final_fraction=0.0,  # share of the peak rate where the first two end
       milestones=(0.6, 0.8),  # shares of the run at which a step is x 0.1
       # Factor on the rate of biases and normalization (parameters of one
       # dimension or none). Barlow Twins: .0048/.2 = .024, but its official

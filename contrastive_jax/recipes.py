@@ -78,6 +78,28 @@ def small(
   return c
 
 
+def image_text(objective: str, source: str) -> Config:
+  """Returns the start of a recipe for small images with texts.
+
+  Ours, not published: ResNet-18 beside a small transformer that reads to the
+  last token.
+
+  Args:
+    objective: its name.
+    source: of the data.
+  """
+  c = small(objective, source, presets.CLIP_CROPS)
+  c.augment.crop_scale = (0.5, 1.0)
+  c.text_encoder.update(dict(name='text_tiny', causal=True, pool='last'))
+  c.objective.projector_output_size = 128
+  c.batch_size, c.epochs = 256, 30
+  c.optimizer.name, c.optimizer.adam_b2 = 'adamw', 0.98
+  c.optimizer.base_learning_rate = 1e-3
+  c.optimizer.warmup_epochs = 1.0
+  c.optimizer.weight_decay = 0.1
+  return c
+
+
 def solo_learn(
   objective: str, source: str, augment: Mapping[str, Any] | None = None
 ) -> Config:

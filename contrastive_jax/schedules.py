@@ -93,6 +93,10 @@ def learning_rate(
       peak, total_steps - warmup_steps, optimizer.final_fraction
     )
     course = f'cosine to {optimizer.final_fraction * peak:.6g}'
+  elif optimizer.schedule == 'linear':
+    end = peak * optimizer.final_fraction
+    decay = optax.linear_schedule(peak, end, max(1, total_steps - warmup_steps))
+    course = f'linear to {end:.3g}'
   elif optimizer.schedule == 'step':
     if wrong := [m for m in optimizer.milestones if not 0 <= m <= 1]:
       raise Error(
@@ -107,7 +111,8 @@ def learning_rate(
     course = course or 'constant'
   else:
     raise Error(
-      f"optimizer.schedule is 'cosine' or 'step', not {optimizer.schedule!r}"
+      "optimizer.schedule is 'cosine', 'linear' or 'step', not "
+      f'{optimizer.schedule!r}'
     )
   if warmup_steps:
     line = optax.linear_schedule(start, peak, warmup_steps)

@@ -7,14 +7,15 @@ import pathlib
 import tempfile
 
 from contrastive_jax.config import Config
-from experiments.data import sentences
+from experiments.data import digits, sentences
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 _ALL = sorted(
   path.stem.removesuffix('_small') for path in FOLDER.glob('*_small.py')
 )
 TEXTS = ['simcse']
-NAMES = [n for n in _ALL if not n.endswith('_vit') and n not in TEXTS]
+PAIRS = ['clip', 'siglip']
+NAMES = [n for n in _ALL if not n.endswith('_vit') and n not in TEXTS + PAIRS]
 VITS = [name for name in _ALL if name.endswith('_vit')]
 _LOCAL_CROPS = {'augment.local_crops': 2, 'augment.local_size': 4}
 # Options that give an objective another state or other passes: what holds for
@@ -76,14 +77,24 @@ def text_source() -> str:
   return f'csv:{path}'
 
 
+@functools.cache
+def pairs_source() -> str:
+  """Returns a source of 320 digits with a sentence each, likewise."""
+  folder = tempfile.TemporaryDirectory()
+  atexit.register(folder.cleanup)
+  return f'csv:{digits.write(pathlib.Path(folder.name), 320)}'
+
+
 def load(name: str, source: str | None = None) -> Config:
   """Returns the config of configs/<name>_small.py for a data source.
 
   Args:
     name: of the objective, or the VITs.
-    source: None: digits, or sentences.
+    source: None: digits, sentences, or digits with sentences.
   """
-  source = source or (text_source() if name in TEXTS else 'digits')
+  if source is None:
+    source = text_source() if name in TEXTS else 'digits'
+    source = pairs_source() if name in PAIRS else source
   return importlib.import_module(f'configs.{name}_small').get_config(source)
 
 
@@ -98,6 +109,8 @@ def tiny(name: str) -> Config:
   config = load(name)
   config.encoder.name = tiny_encoder(config)
   config.encoder.width = 8
+  if config.text_encoder.name:
+    config.text_encoder.name = '_text_micro'
   config.encoder.depth = 0
   config.batch_size = 64
   return config
@@ -105,7 +118,7 @@ def tiny(name: str) -> Config:
 
 def all_tiny() -> dict[str, Config]:
   """Returns that of every config, and of every option."""
-  configs = {name: tiny(name) for name in [*NAMES, *VITS, *TEXTS]}
+  configs = {name: tiny(name) for name in [*NAMES, *VITS, *TEXTS, *PAIRS]}
   for label, (name, overrides) in OPTIONS.items():
     configs[label] = tiny(name)
     configs[label].update_from_flattened_dict(overrides)

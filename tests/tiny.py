@@ -34,6 +34,8 @@ def shrink(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Makes a config small in place: encoder, heads, batch, steps."""
   c.encoder.name = small_configs.tiny_encoder(c)
   c.encoder.width = 8
+  if c.text_encoder.name:
+    c.text_encoder.name = '_text_micro'
   c.encoder.depth = 0
   c.batch_size = 64
   c.steps = 4

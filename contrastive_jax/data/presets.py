@@ -18,7 +18,10 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)  # solo-learn
 CIFAR10_NARROW_STD = (0.2023, 0.1994, 0.2010)  # SupContrast, MoCo, lemniscate
 CIFAR100_MEAN = (0.5071, 0.4867, 0.4408)  # SupContrast
 CIFAR100_STD = (0.2675, 0.2565, 0.2761)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP, clip.py
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 # Mean and standard deviation together.
+CLIP = (CLIP_MEAN, CLIP_STD)
 IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
 CIFAR10 = (CIFAR10_MEAN, CIFAR10_STD)
 CIFAR10_NARROW = (CIFAR10_MEAN, CIFAR10_NARROW_STD)
@@ -150,6 +153,9 @@ INSTANCE_CIFAR = INSTANCE | dict(flip=0.0)
 SUPERVISED = _TORCHVISION | dict(
   jitter=0.0, grayscale=0.0, blur=(0.0,), solarize=(0.0,)
 )
+
+# open_clip, transform.py, image_transform: of one view, and no colors.
+CLIP_CROPS = SUPERVISED | dict(crop_scale=(0.9, 1.0), flip=0.0)
 
 # facebookresearch/mae: crop and flip, no colors.
 MAE = SUPERVISED | dict(crop_scale=(0.2, 1.0))

@@ -33,6 +33,7 @@ class Split:
     reader: how to get at the pixels, see `readers`; of text, `texts.Texts`.
     paths: of the files, where there are files.
     keys: what else tells the examples apart: names in an archive, a partner.
+    captions: a text beside each image; None: there are none. '' is none of one.
     maximum: the white of images of more than 8 bits, which are delivered as
       float32 in [0, 1] (see `scaling`); 0: they are uint8.
   """
@@ -47,6 +48,7 @@ class Split:
   labels: np.ndarray | None = None
   paths: tuple[str, ...] | None = None
   keys: tuple[str, ...] | None = None
+  captions: tuple[str, ...] | None = None
   maximum: float = 0.0
 
   @property
@@ -153,6 +155,7 @@ def subset(split: Split, ids: np.ndarray, name: str) -> Split:
     labels=None if split.labels is None else split.labels[ids],
     paths=split.paths and tuple(split.paths[i] for i in ids),
     keys=split.keys and tuple(split.keys[i] for i in ids),
+    captions=split.captions and tuple(split.captions[i] for i in ids),
     reader=split.reader.subset(ids),
   )
 

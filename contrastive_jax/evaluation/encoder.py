@@ -220,8 +220,9 @@ def frozen(
     Error: the objective has no such head.
   """
   objective = job.objective
-  if layer != 'encoder' and layer not in objective.modules:
-    heads = ', '.join(name for name in objective.modules if name != 'encoder')
+  known = {**objective.modules, **objective.text_modules}
+  if layer != 'encoder' and layer not in known:
+    heads = ', '.join(name for name in known if name != 'encoder')
     raise Error(
       f'{job.config.objective.name} has no {layer}; behind its encoder there '
       f'is: {heads or "nothing that it names"}'

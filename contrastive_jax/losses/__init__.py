@@ -22,6 +22,7 @@ from contrastive_jax.losses._lejepa import lejepa, sigreg
 from contrastive_jax.losses._mae import mae, normalize_patches
 from contrastive_jax.losses._nce import noise_contrastive
 from contrastive_jax.losses._nt_xent import nt_xent
+from contrastive_jax.losses._siglip import siglip
 from contrastive_jax.losses._simcse import simcse
 from contrastive_jax.losses._sinkhorn import sinkhorn
 from contrastive_jax.losses._supcon import supcon
@@ -50,6 +51,7 @@ __all__ = [
   'normalized_squared_error',
   'nt_xent',
   'queue_info_nce',
+  'siglip',
   'sigreg',
   'simcse',
   'sinkhorn',

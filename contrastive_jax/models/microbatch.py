@@ -28,22 +28,24 @@ _BY_ROW = ('masked', 'visible')
 
 def in_parts(
   encoder: Encoder,
+  view: int,
   images: int,
   run: Any,
   devices: int,
   render: Callable[[Any], Any],
-  example: Any,
+  examples: Any,
 ) -> Encoder:
   """Returns the encoder, running on some images of a device at a time.
 
   Args:
     encoder: of whole batches.
+    view: its number among the examples.
     images: of a device at a time; 0: all, and the encoder stays as it is.
     run: `batch_size` is used.
     devices: that share the batch.
     render: makes what the encoder takes of a view's rows, on the device; it
       runs on the parts as well.
-    example: what the encoder takes, of one row.
+    examples: of each view what the encoder takes, of one row.
 
   Returns:
     The encoder; its module takes what `render` takes in training, and what the
@@ -62,7 +64,7 @@ def in_parts(
       f'device (batch_size {run.batch_size}, {devices} devices)'
     )
   variables = jax.eval_shape(
-    lambda: encoder.module.init(jax.random.key(0), example, train=False)
+    lambda: encoder.module.init(jax.random.key(0), examples[view], train=False)
   )
   group = encoder.norm_group
   if 'batch_stats' in variables and (group is None or images % group):

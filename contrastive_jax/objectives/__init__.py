@@ -3,7 +3,8 @@
 A module has `Fields`, a frozen dataclass of its part of the config with
 defaults and ranges (see `field`), `CAUSES` (of `Objective.causes`), and
 `make(fields, run, encoder) -> Objective`, which raises ValueError where the
-fields and the run do not fit together. Adding an objective is adding a file;
+fields and the run do not fit together; with `TEXT_TOWER = True` it is given the
+encoder of text as well, or None. Adding an objective is adding a file;
 nothing here or in the loop knows their names. `package.module:function` is one
 outside of this package.
 """
@@ -74,6 +75,9 @@ class Objective(NamedTuple):
     notes: what is worth saying of these fields with this run, one line each.
     modules: the encoder and the heads behind it, in order, by their names in
       the parameters: what other layers than the encoder are embedded by.
+    text_modules: likewise of the text tower, if there is one; the last of
+      either are in one space.
+    project: params -> params, after each update: what holds them in bounds.
 
   The batch of `init` and `loss` is a dict: 'views', a tuple of what the encoder
   takes, any pytree with leaves [b, ...] (of images: float32 [b, side, side,
@@ -101,15 +105,19 @@ class Objective(NamedTuple):
   )
   notes: tuple[str, ...] = ()
   modules: Mapping[str, Any] = types.MappingProxyType({})
+  text_modules: Mapping[str, Any] = types.MappingProxyType({})
+  project: Callable[[Any], Any] = lambda params: params
 
   def layer(self, name: str) -> Callable[..., jax.Array]:
     """Returns (params, model_state, inputs) -> [b, d] of a frozen module.
 
     Args:
-      name: 'encoder', or one of `modules`.
+      name: 'encoder', or one of `modules` or `text_modules`.
     """
     if name == 'encoder':
       return self.features
+    if name in self.text_modules:
+      return functools.partial(branches.frozen_output, self.text_modules, name)
     return functools.partial(branches.frozen_output, self.modules, name)
 
 
@@ -148,14 +156,16 @@ def complete(config: Config) -> None:
 def make(
   config: Config,
   run: Run,
-  in_parts: Callable[[Encoder], Encoder] = lambda encoder: encoder,
+  in_parts: Callable[..., Encoder] = lambda encoder, view: encoder,
 ) -> Objective:
   """Returns the objective that `config.objective.name` names.
 
   Args:
-    config: the whole config; `objective` and `encoder` are used.
+    config: the whole config; `objective`, `encoder` and `text_encoder` are
+      used.
     run: the sizes of this run.
-    in_parts: what `microbatch` makes of the encoder.
+    in_parts: what `microbatch` makes of an encoder, and of the number of the
+      view that it takes.
 
   Returns:
     The objective.
@@ -165,9 +175,21 @@ def make(
       make no sense.
   """
   fields, make_objective = _fields_and_make(config)
-  encoder = in_parts(encoders.make(config.encoder, run))
+  encoder = in_parts(encoders.make(config.encoder, run), 0)
+  towers: list[Encoder | None] = [encoder]
+  if getattr(_module(make_objective), 'TEXT_TOWER', False):
+    text = None
+    if config.text_encoder.name:
+      sizes = run._replace(input_shape=(config.text.max_length,))
+      text = in_parts(encoders.make(config.text_encoder, sizes), 1)
+    towers.append(text)
+  elif config.text_encoder.name:
+    raise Error(
+      f'text_encoder.name is {config.text_encoder.name}, and '
+      f'{config.objective.name} has no tower of text'
+    )
   try:
-    objective = make_objective(fields, run, encoder)
+    objective = make_objective(fields, run, *towers)
   except ValueError as error:
     if ':' in config.objective.name:
       raise  # the author of an objective outside wants the traceback
@@ -254,10 +276,13 @@ class _NoFields:
 def _find(name: str) -> tuple[type, Callable[..., Objective]]:
   if ':' in name:
     function = found(name, 'objective.name')
-    module = importlib.import_module(function.__module__)
-    return getattr(module, 'Fields', _NoFields), function
+    return getattr(_module(function), 'Fields', _NoFields), function
   module = found(name, 'objective.name', __name__, names())
   return module.Fields, module.make
+
+
+def _module(function: Callable[..., Any]) -> Any:
+  return importlib.import_module(function.__module__)
 
 
 def _fields_and_make(config: Config) -> tuple[Any, Callable[..., Objective]]:

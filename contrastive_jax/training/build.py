@@ -126,7 +126,7 @@ def build(
       run=run,
       devices=devices,
       render=modality.render,
-      example=modality.example_views(1)[0],
+      examples=modality.example_views(1),
     ),
   )
   peak, origin = schedules.peak_learning_rate(

@@ -122,7 +122,7 @@ def make_train_step(
     updates, opt_state = optimizer.update(
       gradient, state.opt_state, state.params
     )
-    params = optax.apply_updates(state.params, updates)
+    params = objective.project(optax.apply_updates(state.params, updates))
     metrics['gradient_norm'] = optax.tree.norm(gradient)
     state = state.replace(
       step=state.step + 1,

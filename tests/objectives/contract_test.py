@@ -26,6 +26,7 @@ CONFIGS = [
     *small_configs.NAMES,
     *small_configs.VITS,
     *small_configs.TEXTS,
+    *small_configs.PAIRS,
   ]
 ]
 NAMES = [*CONFIGS, *small_configs.OPTIONS]

@@ -1,4 +1,4 @@
-"""What an example is: the contract of a modality. There are images and text.
+"""What an example is: the contract of a modality. Images, text, and both.
 
 Objectives, the step and the loop take views as opaque pytrees; all that knows
 what is in them stands in one module here, with `make(config, split, folder) ->
@@ -124,5 +124,8 @@ def make(
     ValueError: config and data do not fit together; one sentence.
   """
   known = [module.name for module in pkgutil.iter_modules(__path__)]
-  module = found(source.modality, 'source.modality', __name__, known)
+  name = source.modality
+  if name == 'images' and config.text_encoder.name:
+    name = 'image_text'
+  module = found(name, 'source.modality', __name__, known)
   return getattr(module, 'make', module)(config, source.train, folder)

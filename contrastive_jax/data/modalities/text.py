@@ -21,7 +21,7 @@ from contrastive_jax.data.texts import Texts
 VIEWS = ('same', 'pairs', 'negatives')
 # Of the baseline: words, or pairs of them, that are most frequent.
 _WORDS = 1024
-_FILE = 'tokenizer.json'
+FILE = 'tokenizer.json'
 
 
 def make(
@@ -46,9 +46,10 @@ def make(
   if c.views == 'all':
     c.views = VIEWS[bool(texts.pair) + bool(texts.negative)]
   _check(config, texts, split.name)
-  tokenizer, note = _tokenizer(c, texts, folder)
+  every = (*texts.text, *filter(None, texts.pair), *texts.negative)
+  tokenizer, note = tokenizer_of(c, every, folder)
   made = functools.partial(tokenize.tokenized, tokenizer, longest=c.max_length)
-  lengths = tokenize.lengths_up_to(c.max_length)
+  allowed = tokenize.lengths_up_to(c.max_length)
 
   @functools.cache
   def columns(split: Split) -> list[tokenize.Tokenized]:
@@ -68,7 +69,7 @@ def make(
 
     def rows(ids):
       longest = own.lengths(ids).max()
-      return own.rows(ids, next(n for n in lengths if n >= longest))
+      return own.rows(ids, next(n for n in allowed if n >= longest))
 
     return text_batches.eval_batches(split, rows, **options)
 
@@ -90,7 +91,7 @@ def make(
     of_texts=of_texts,
     global_views=_count(c.views),
     train_batches=lambda split, **options: text_batches.TrainBatches(
-      split, columns(split), lengths, **options
+      split, columns(split), allowed, **options
     ),
     views=lambda batch: batch['views'],
     example_views=example_views,
@@ -104,10 +105,10 @@ def make(
       ('what is left of each, written again; dropout is not shown',),
       lambda split, limit=None, **_: dict(enumerate(split.reader.text[:limit])),
     ),
-    files={_FILE: tokenizer},
+    files={FILE: tokenizer},
     notes=(
       note,
-      *_cut(sentences(split), c.max_length),
+      *lengths(sentences(split), c.max_length),
       *_alone(texts, c.views),
     ),
   )
@@ -139,32 +140,43 @@ def _check(config: Config, texts: Texts, name: str) -> None:
     raise Error(f'text.max_length is {c.max_length}: it must be at least 4')
 
 
-def _tokenizer(
-  c: Any, texts: Texts, folder: pathlib.Path | None
+def tokenizer_of(
+  c: Any, sentences: Sequence[str], folder: pathlib.Path | None
 ) -> tuple[str, str]:
-  """Returns the JSON of the tokenizer, and where it is from."""
-  if folder is not None and (kept := folder / _FILE).is_file():
+  """Returns the JSON of the tokenizer of a run, and where it is from.
+
+  Args:
+    c: the config's `text`.
+    sentences: of training, that one may be fitted to.
+    folder: see `modalities.make`.
+
+  Raises:
+    Error: there is no such tokenizer.
+  """
+  if folder is not None and (kept := folder / FILE).is_file():
     found = tokenize.read(kept)
     origin = 'of the run'
   elif c.tokenizer:
     found = tokenize.read(c.tokenizer)
     origin = f'of {c.tokenizer}'
   else:
-    every = (*texts.text, *filter(None, texts.pair), *texts.negative)
-    found = tokenize.fit(every, c.vocabulary)
-    origin = f'a byte-level BPE, fitted to {len(every):,} sentences'
-  return found, (
-    f'tokenizer {origin}: {tokenize.size(found):,} tokens, {_FILE}'
-  )
+    found = tokenize.fit(sentences, c.vocabulary)
+    origin = f'a byte-level BPE, fitted to {len(sentences):,} sentences'
+  return found, (f'tokenizer {origin}: {tokenize.size(found):,} tokens, {FILE}')
 
 
-def _cut(sentences: tokenize.Tokenized, longest: int) -> tuple[str, ...]:
-  """Says how long sentences are, and how many are cut."""
-  lengths = np.diff(sentences.starts)
-  cut = np.mean(lengths >= longest)
+def lengths(sentences: tokenize.Tokenized, longest: int) -> tuple[str, ...]:
+  """Returns a line about how long sentences are, and how many are cut.
+
+  Args:
+    sentences: any.
+    longest: tokens that are left of one.
+  """
+  found = np.diff(sentences.starts)
+  cut = np.mean(found >= longest)
   return (
-    f'sentences have {np.mean(lengths):.1f} tokens on average, at most '
-    f'{lengths.max()}'
+    f'sentences have {np.mean(found):.1f} tokens on average, at most '
+    f'{found.max()}'
     + (f'; {cut:.1%} have {longest} or are cut there' if cut else ''),
   )
 

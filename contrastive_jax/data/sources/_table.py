@@ -19,6 +19,7 @@ class Row(NamedTuple):
   path: str
   label: str | None
   kind: str  # 'train', 'test' or 'val'
+  caption: str = ''
 
 
 def columns(
@@ -95,9 +96,12 @@ def rows(spec: str, table: dict[str, list[Any]]) -> list[Row]:
       f'{listed(repr(n or "") for n in sorted(wrong, key=str))}: it may be '
       'train, test or val'
     )
+  captions = map(text, table.get('caption', [None] * len(paths)))
   return [
-    Row(path or '', label, kinds[split] or '')
-    for path, label, split in zip(paths, labels, splits, strict=True)
+    Row(path or '', label, kinds[split] or '', caption or '')
+    for path, label, split, caption in zip(
+      paths, labels, splits, captions, strict=True
+    )
   ]
 
 

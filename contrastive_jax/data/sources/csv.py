@@ -1,8 +1,9 @@
 """The data source csv:FILE: a table of images or of texts, .csv or .parquet.
 
-The header names the columns `path`, and perhaps `label` and `split`. Paths are
-relative to the table's folder; an empty label is an image without one, which is
-pretrained on and not measured; the splits have the names that folders may have.
+The header names the columns `path`, and perhaps `label`, `split` and `caption`,
+a text beside the image. Paths are relative to the table's folder; an empty
+label is an image without one, which is pretrained on and not measured; the
+splits have the names that folders may have.
 With `text` and no path it is a table of sentences: `sources/text.py`.
 """
 
@@ -13,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from contrastive_jax.config import Error, MissingError
-from contrastive_jax.data.sources import _files, _scan, _table
+from contrastive_jax.data.sources import _files, _scan, _table, image_text
 from contrastive_jax.data.sources import text as texts
 from contrastive_jax.data.split import Source, hold_out
 
 SPEC = 'csv:FILE'
 
-_COLUMNS = ('path', 'label', 'split')
+_COLUMNS = ('path', 'label', 'split', 'caption')
 
 
 def load(where: str, *, channels: int | None = None) -> Source:
@@ -55,7 +56,11 @@ def load(where: str, *, channels: int | None = None) -> Source:
   tested, test_name = tests['test'] or tests['val'], 'test'
   if tested and tests['test'] and tests['val']:
     notes.append(f'val ({len(tests["val"]):,} images) is not used')
-  if not tested and names:
+  if not tested and 'caption' in table:
+    parts = image_text.hold_out([r.path for r in kept])
+    trained, tested = ([kept[i] for i in ids] for ids in parts)
+    test_name = 'a tenth, our choice'
+  elif not tested and names:
     numbers = np.array([names.index(r.label) if r.label else -1 for r in kept])
     parts = hold_out(numbers)
     trained, tested = ([kept[i] for i in ids] for ids in parts)
@@ -66,7 +71,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
     notes.append(f'columns that are not read: {", ".join(others)}')
 
   def split(name: str, some: list[_table.Row]):
-    return _files.split(
+    made = _files.split(
       f'{spec} {name}',
       path.parent,
       [r.path for r in some],
@@ -74,6 +79,9 @@ def load(where: str, *, channels: int | None = None) -> Source:
       names,
       channels or 3,
     )
+    if 'caption' in table:
+      made = image_text.with_captions(made, [r.caption for r in some])
+    return made
 
   return Source(
     spec,
@@ -103,7 +111,8 @@ def _kept(
     if not path.is_file():
       missing.append(row.path)
       continue
-    known = kept.setdefault(os.path.realpath(path), row)
+    # An image may have several texts, each of which is an example.
+    known = kept.setdefault((os.path.realpath(path), row.caption), row)
     if known is row:
       continue
     if known._replace(path='') != row._replace(path=''):

@@ -1,10 +1,10 @@
 """The data source tar:PATTERN: WebDataset shards, as train-{000..127}.tar.
 
 Members of one key, the name up to the first dot of its last part, are a
-sample: an image, and perhaps `.cls`, a number, or `.json` with a `label`. The
-headers of all shards are read once; from then on an image is read where it
-lies, so that the order is that of any files, and a process reads no other's
-images.
+sample: an image, and perhaps `.cls`, a number, or `.json` with a `label`, and
+`.txt`, its caption. The headers of all shards are read once; from then on an
+image is read where it lies, so that the order is that of any files, and a
+process reads no other's images.
 
 Source: webdataset/webdataset, src/webdataset/tariterators.py (base_plus_ext,
 group_by_keys).
@@ -42,6 +42,7 @@ class _Sample(NamedTuple):
   offset: int  # of the image in the shard, bytes
   size: int
   label: str | None
+  caption: str = ''
 
 
 def load(where: str, *, channels: int | None = None) -> Source:
@@ -143,6 +144,7 @@ def _scanned(
   """The samples of a shard, in its order."""
   images: dict[str, tuple[int, int]] = {}
   labels: dict[str, str] = {}
+  captions: dict[str, str] = {}
   try:
     # Not compressed: an image is read where it lies.
     with tarfile.open(shard, 'r:') as archive:
@@ -162,6 +164,10 @@ def _scanned(
           label = _label(file.read() if file else b'', suffix)
           if label is not None:
             labels.setdefault(key, label)
+        elif suffix == 'txt' and member.size < _LONGEST_LABEL:
+          file = archive.extractfile(member)
+          data = file.read() if file else b''
+          captions.setdefault(key, data.decode('utf-8', 'replace').strip())
         else:
           passed[f'.{suffix}'] += 1
   except (tarfile.TarError, OSError, EOFError) as error:
@@ -175,7 +181,7 @@ def _scanned(
   if alone:
     passed['labels without an image'] += len(alone)
   return [
-    _Sample(number, key, offset, size, labels.get(key))
+    _Sample(number, key, offset, size, labels.get(key), captions.get(key, ''))
     for key, (offset, size) in images.items()
   ]
 
@@ -221,4 +227,7 @@ def _split(
     channels,
   )
   keys = tuple(f'{os.path.basename(shard)}/{s.key}' for shard, s in some)
-  return dataclasses.replace(made, keys=keys)
+  captions = tuple(s.caption for _, s in some)
+  return dataclasses.replace(
+    made, keys=keys, captions=captions if any(captions) else None
+  )
