@@ -95,7 +95,10 @@ def load(name: str, source: str | None = None) -> Config:
   if source is None:
     source = text_source() if name in TEXTS else 'digits'
     source = pairs_source() if name in PAIRS else source
-  return importlib.import_module(f'configs.{name}_small').get_config(source)
+  config = importlib.import_module(f'configs.{name}_small').get_config(source)
+  if name in PAIRS and source == pairs_source():
+    config.data.image_size = 8  # a table does not say how large its images are
+  return config
 
 
 def tiny_encoder(config: Config) -> str:

@@ -101,6 +101,7 @@ FITTING = {
     'temperature': 0.1,
   },
   'sigreg': {'z': Z, 'directions': jnp.eye(4)},
+  'siglip': PAIR | {'scale': 10.0, 'bias': -2.0},
   'simcse': PAIR | {'negatives': Z + 1, 'temperature': 0.1},
   'sinkhorn': {'scores': SCORES, 'queue_scores': rows(3, 5), 'epsilon': 0.05},
   'supcon': {
@@ -224,6 +225,9 @@ MISFITS = {
       {'directions': jnp.eye(3)},
       f'z has shape (8, 4) and directions (3, 3); {COLUMNS}',
     ),
+  ],
+  'siglip': [
+    ({'z_b': rows(8, 1)}, f'z_a has shape (8, 4) and z_b (8, 1); {EQUAL}'),
   ],
   'simcse': [
     ({'z_b': rows(8, 1)}, f'z_a has shape (8, 4) and z_b (8, 1); {EQUAL}'),

@@ -196,34 +196,46 @@ def test_what_is_said_of_a_run(name):
   )
 
 
-def images_on_fire(batch):
-  rng = np.random.default_rng(0)
-  shapes = [jax.tree.leaves(view)[0].shape for view in batch['views']]
-  noise = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-  return {
-    'zeros': [np.zeros_like(x) for x in noise],
-    'constant': [np.ones_like(x) for x in noise],
-    'duplicates': [np.broadcast_to(noise[0][:1], x.shape) for x in noise],
-    'large': [1e4 * x for x in noise],
-  }
+def images_on_fire(shape, rng):
+  noise = rng.normal(size=shape).astype(np.float32)
+  yield 'zeros', np.zeros_like(noise)
+  yield 'constant', np.ones_like(noise)
+  yield 'duplicates', np.broadcast_to(noise[:1], shape)
+  yield 'large', 1e4 * noise
 
 
-def sentences_on_fire(batch, vocabulary):
-  def views(tokens, length):
-    return [
+def sentences_on_fire(rows, vocabulary):
+  longest = rows['tokens'].shape[1]
+  for kind, token, length in (
+    ('nothing', 0, 0),
+    ('one token', vocabulary - 1, 1),
+    ('a token again and again', 5, longest),
+    ('the first of them', 1, longest),
+  ):
+    yield (
+      kind,
       {
-        'tokens': np.full_like(view['tokens'], tokens),
-        'length': np.full_like(view['length'], length),
-      }
-      for view in batch['views']
-    ]
+        'tokens': np.full_like(rows['tokens'], token),
+        'length': np.full_like(rows['length'], length),
+      },
+    )
 
-  longest = batch['views'][0]['tokens'].shape[1]
-  return {
-    'nothing': views(0, 0),
-    'one token': views(vocabulary - 1, 1),
-    'a token again and again': views(5, longest),
-  }
+
+def views_on_fire(batch, vocabulary):
+  """Four kinds of views, of images, of text, or of both."""
+  rng = np.random.default_rng(0)
+  made = [
+    list(
+      sentences_on_fire(view, vocabulary)
+      if isinstance(view, dict)
+      else images_on_fire(np.shape(view), rng)
+    )
+    for view in batch['views']
+  ]
+  return [
+    (tuple(kind for kind, _ in some), tuple(view for _, view in some))
+    for some in zip(*made, strict=True)
+  ]
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
@@ -251,14 +263,11 @@ def test_numerical_fire(name, dtype):
 
   first = build.first_batch(job)
   batch = {k: np.asarray(first[k]) for k in ('id', 'epoch', 'label')}
-  views = images_on_fire(first)
   if job.modality.places is not None:
     batch['places'] = job.modality.places(first)
-  if job.run.vocabulary:
-    views = sentences_on_fire(first, job.run.vocabulary)
-  for kind, made in views.items():
+  for kind, views in views_on_fire(first, job.run.vocabulary):
     (value, (model_state, *_)), gradient = value_and_grad(
-      {**batch, 'views': tuple(made)}
+      {**batch, 'views': views}
     )
     for path, leaf in jax.tree.leaves_with_path((value, model_state, gradient)):
       assert np.isfinite(np.asarray(leaf, np.float32)).all(), (kind, path)
