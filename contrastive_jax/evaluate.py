@@ -9,7 +9,8 @@ linear_PAPER for the probes as published (evaluation/papers.py). The encoder
 trained on: finetune_1, finetune_10, finetune_100 (per cent of the labels), each
 beside the same from random weights; `supervised`, the pretraining's budget with
 all labels. Of text with a column `pair`: retrieval, of each its pair and back;
-and with one `score`, spearman, the rank correlation of cosines with it.
+and with one `score`, spearman, the rank correlation of cosines with it. Of
+images with texts: retrieval, and zero_shot, classes by their names (--prompt).
 `--transfer` puts the frozen protocols to other data sources too, or to these
 alone if the run's own has no labels.
 
@@ -37,6 +38,9 @@ def _define_flags() -> None:
     'protocol', ['knn', 'linear'], 'See above; several at once.'
   )
   flags.DEFINE_list('transfer', [], 'Other data sources.')
+  flags.DEFINE_multi_string(
+    'prompt', [], "Of zero_shot: 'a photo of a {}'; may be given again."
+  )
   flags.DEFINE_bool('baselines', False, 'Pixels and the untrained encoder too.')
   flags.DEFINE_integer(
     'step', None, "A checkpoint's; default: the newest.", lower_bound=0
@@ -75,6 +79,7 @@ def main(argv: Sequence[str]) -> None:
         baselines=values.baselines,
         seed=values.seed,
         step=values.step,
+        prompts=values.prompt,
       )
       evaluations.append(evaluation)
       reasons = evaluation['failed']

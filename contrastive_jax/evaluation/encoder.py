@@ -80,10 +80,8 @@ def load_encoder(
   job, state = load(workdir, step, source)
   encode_batch = frozen(job)(state)
   apply = jax.jit(lambda partial, images: partial(images))
-  if job.modality.of_texts is not None:
-    return functools.partial(
-      _of_texts, job.modality.of_texts, functools.partial(apply, encode_batch)
-    )
+  if job.run.vocabulary and not job.config.text_encoder.name:
+    return functools.partial(encode_texts, job, encode_batch)
   shape, dtype = job.run.input_shape, np.dtype(job.source.train.dtype)
 
   def features_of(images: np.ndarray) -> np.ndarray:
@@ -98,19 +96,28 @@ def load_encoder(
   return features_of
 
 
-def _of_texts(
-  rows_of: Callable[..., Any],
-  encode_batch: Callable[..., Any],
-  texts: Sequence[str],
+def encode_texts(
+  job: build.Job, encoder: Encoder, texts: Sequence[str]
 ) -> np.ndarray:
-  """Features of texts; some at a time, and few sizes of a batch."""
+  """Returns the features of texts, float32 [n, d].
+
+  Args:
+    job: of a run with text.
+    encoder: of `frozen`.
+    texts: at least one.
+
+  Raises:
+    Error: there is none, or one string alone.
+  """
+  assert job.modality.of_texts is not None
+  apply = jax.jit(lambda partial, rows: partial(rows))
   if isinstance(texts, str) or not len(texts):
     raise Error('the encoder takes a sequence of texts, at least one')
   found = []
   for start in range(0, len(texts), _TEXTS):
     some = list(texts[start : start + _TEXTS])
     empty = features.power_of_two(len(some)) - len(some)
-    rows = encode_batch(rows_of([*some, *[''] * empty]))
+    rows = apply(encoder, job.modality.of_texts([*some, *[''] * empty]))
     found.append(np.asarray(rows)[: len(some)])
   return np.concatenate(found)
 

@@ -1,4 +1,4 @@
-"""Protocols of frozen features of pairs: retrieval, and Spearman's rho."""
+"""Protocols of pairs: retrieval, rank correlation, classes by their names."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,75 +8,94 @@ import numpy as np
 
 from contrastive_jax.config import Error
 from contrastive_jax.data.split import Source, Split, subset
-from contrastive_jax.evaluation import correctness, encoder, intervals
+from contrastive_jax.evaluation import (
+  correctness,
+  encoder,
+  intervals,
+  zero_shot,
+)
 from contrastive_jax.evaluation import retrieval as retrieval_lib
 from contrastive_jax.training import build
+from contrastive_jax.training.state import TrainState
 
-PROTOCOLS = ('retrieval', 'spearman')
+PROTOCOLS = ('retrieval', 'spearman', 'zero_shot')
 
 
-def fitting(sources: Sequence[Source], protocol: str) -> list[Source]:
+def fitting(
+  job: build.Job, sources: Sequence[Source], protocol: str
+) -> list[Source]:
   """Returns those of some sources that a protocol can be measured of.
 
   Args:
+    job: of the run.
     sources: any.
     protocol: one of `PROTOCOLS`.
 
   Raises:
     Error: it is none of them.
   """
-  columns = ['pair'] if protocol == 'retrieval' else ['pair', 'score']
-  found = [
-    source
-    for source in sources
-    if all(
-      getattr((source.test or source.train).reader, column, ())
-      for column in columns
-    )
-  ]
-  if not found:
-    names = ', '.join(source.name for source in sources)
-    raise Error(
-      f'{protocol} needs text with the columns {" and ".join(columns)}: there '
-      f'are none in {names}'
-    )
-  return found
+  towers = bool(job.objective.text_modules)
+
+  def fits(source: Source) -> bool:
+    split = source.test or source.train
+    if protocol == 'zero_shot':
+      return towers and bool(source.test and source.test.num_classes)
+    if protocol == 'retrieval' and towers:
+      return split.captions is not None
+    columns = ['pair', 'score'] if protocol == 'spearman' else ['pair']
+    return all(getattr(split.reader, column, ()) for column in columns)
+
+  if found := [source for source in sources if fits(source)]:
+    return found
+  wants = {
+    'retrieval': 'text with a column pair, or a run of images with texts',
+    'spearman': 'text with the columns pair and score',
+    'zero_shot': 'a tower of text, and test images with labels',
+  }
+  raise Error(
+    f'{protocol} needs {wants[protocol]}: there are none in '
+    + ', '.join(source.name for source in sources)
+  )
 
 
 def measure(
   job: build.Job,
-  encode: encoder.Encoder | None,
+  state: TrainState | None,
   source: Source,
   protocol: str,
   representation: str,
+  prompts: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
   """Measures the pairs of a source's test split.
 
   Args:
     job: of the run.
-    encode: of `encoder.frozen`; None: the modality's baseline.
-    source: of text with a column `pair`; for spearman with `score`, too. If it
-      has no test split, all of it counts.
-    protocol: `retrieval`: of each text the place of its pair among all pairs,
-      and of each pair that of its text; recall at 1, 5 and 10. `spearman`: the
-      rank correlation of cosines with the scores.
+    state: of the run; None: the modality's baseline.
+    source: of `fitting`. If it has no test split, all of it counts.
+    protocol: `retrieval`: of each text the place of its pair (or its image)
+      among all, and of each pair that of its text; recall at 1, 5 and 10.
+      `spearman`: the rank correlation of cosines with the scores. `zero_shot`:
+      see there.
     representation: its name, for the results.
+    prompts: of zero_shot; none: ours.
 
   Returns:
-    Results as `run.evaluate` has them.
+    Results as `run.evaluate` has them; none of a baseline that cannot have any.
 
   Raises:
     Error: fewer than two pairs.
   """
-  split, texts = _with_pairs(source)
-  own, other = (
-    (
-      encoder.encode(job, encode, some)
-      if encode
-      else encoder.baseline(job, some)
-    )[0]
-    for some in (split, _of(split, texts.pair))
-  )
+  towers = bool(job.objective.text_modules)
+  if state is None and (towers or protocol == 'zero_shot'):
+    return []  # pixels and words have nothing in common
+  if protocol == 'zero_shot':
+    assert state is not None
+    prompts = prompts or zero_shot.PROMPTS
+    return [zero_shot.measure(job, state, source, prompts, representation)]
+  if towers:
+    split, sides = _images_and_texts(job, state, source)
+  else:
+    split, sides = _texts(job, state, source)
   common = {
     'protocol': protocol,
     'representation': representation,
@@ -88,6 +107,8 @@ def measure(
     ),
   }
   if protocol == 'spearman':
+    texts: Any = split.reader
+    (_, _, own), (_, _, other) = sides
     found = retrieval_lib.spearman(
       retrieval_lib.cosines(own, other), np.asarray(texts.score)
     )
@@ -100,7 +121,6 @@ def measure(
         'interval': '95 % over test pairs (Bonett and Wright)',
       }
     ]
-  sides = ('text', texts.text, own), ('pair', texts.pair, other)
   results = []
   for (name, asked, rows), (of, given, columns) in (sides, sides[::-1]):
     # What is there twice is one, with the counterparts of both.
@@ -129,12 +149,41 @@ def measure(
   return results
 
 
-def _unique(column: tuple[str, ...]) -> tuple[list[int], list[int]]:
+def _unique(column: Sequence[str]) -> tuple[list[int], list[int]]:
   """Returns where each text stands first, and which of these each row has."""
   numbers: dict[str, int] = {}
   of_rows = [numbers.setdefault(text, len(numbers)) for text in column]
   _, first = np.unique(of_rows, return_index=True)
   return first.tolist(), of_rows
+
+
+# What one side of pairs is called, its examples, and their features.
+_Side = tuple[str, Sequence[str], np.ndarray]
+
+
+def _texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
+  split, texts = _with_pairs(source)
+  encode = state and encoder.frozen(job)(state)
+  own, other = (
+    encoder.encode(job, encode, some) if encode else encoder.baseline(job, some)
+    for some in (split, _of(split, texts.pair))
+  )
+  return split, (('text', texts.text, own[0]), ('pair', texts.pair, other[0]))
+
+
+def _images_and_texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
+  """In the space that both have; images that cannot be read are left out."""
+  split = source.test or source.train
+  *_, image = job.objective.modules
+  *_, text = job.objective.text_modules
+  found, _, ids = encoder.encode(job, encoder.frozen(job, image)(state), split)
+  if len(ids) < split.size:
+    split = subset(split, ids, 'readable')
+  texts = encoder.encode_texts(
+    job, encoder.frozen(job, text)(state), split.captions
+  )
+  names = [split.describe(i) for i in range(split.size)]
+  return split, (('image', names, found), ('text', split.captions, texts))
 
 
 def _with_pairs(source: Source) -> tuple[Split, Any]:

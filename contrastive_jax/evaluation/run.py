@@ -28,6 +28,7 @@ def evaluate(
   seed: int | None = None,
   step: int | None = None,
   source: Source | None = None,
+  prompts: Sequence[str] = (),
   say: Callable[[str], Any] = print,
 ) -> dict[str, Any]:
   """Evaluates a checkpoint of a run by some protocols.
@@ -42,6 +43,7 @@ def evaluate(
     seed: of splits and subsets; None: the run's.
     step: of the checkpoint; None: the newest.
     source: of a run that was given its data in memory; None: config.data's.
+    prompts: of zero_shot, with {} for a class; none: ours.
     say: takes the results, a line each, as they come.
 
   Returns:
@@ -94,7 +96,7 @@ def evaluate(
     for note in source.notes:
       say(note)
   measured = [job.source, *loaded]
-  of_pairs = {p: pairs.fitting(measured, p) for p in paired}
+  of_pairs = {p: pairs.fitting(job, measured, p) for p in paired}
   # What was trained without labels is judged by what it is good for elsewhere.
   if loaded and not on_own and _lacks(job.source):
     measured = loaded
@@ -119,13 +121,11 @@ def evaluate(
     say(sentence)
   make_encoder = encoder.frozen(job)
   encoder.assert_frozen(job, make_encoder(state))
-  representations = {_TRAINED: make_encoder(state)}
+  states: dict[str, Any] = {_TRAINED: state}
   if baselines:
-    untrained = make_encoder(build.untrained_state(job))
-    representations |= {
-      'untrained encoder': untrained,
-      job.modality.baseline[0]: None,
-    }
+    plain, _ = job.modality.baseline
+    states |= {'untrained encoder': build.untrained_state(job), plain: None}
+  representations = {n: s and make_encoder(s) for n, s in states.items()}
   step = int(state.step)
   failed: list[str] = []
 
@@ -160,10 +160,12 @@ def evaluate(
         )
   for protocol, found in of_pairs.items():
     for source in found:
-      for name, encode in representations.items():
+      for name, own in states.items():
         add(
           f'{protocol}, {name}, {source.name}',
-          functools.partial(pairs.measure, job, encode, source, protocol, name),
+          functools.partial(
+            pairs.measure, job, own, source, protocol, name, prompts
+          ),
         )
   for protocol in on_own:
     add(protocol, functools.partial(_trained, job, state, protocol, seed))

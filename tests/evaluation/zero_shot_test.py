@@ -1,0 +1,126 @@
+"""A run of images with texts: retrieval both ways, and classes by names."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from contrastive_jax.config import Error
+from contrastive_jax.evaluation import encoder, zero_shot
+from contrastive_jax.evaluation.run import evaluate
+from contrastive_jax.train import pretrain
+from experiments import small_configs
+from tests import tiny
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('pairs') / 'run'
+  config = tiny.shrink(small_configs.load('clip'))
+  config.steps, config.optimizer.base_learning_rate = 60, 0.02
+  config.log.every_steps = 30
+  pretrain(config, folder)
+  return folder
+
+
+def test_names_are_enough(workdir):
+  found = evaluate(workdir, ['zero_shot', 'retrieval'], baselines=True)
+  assert not found['failed']
+  rows = {
+    (r['protocol'], r['representation'], r['metric']): r
+    for r in found['results']
+  }
+  trained = rows['zero_shot', 'trained encoder', 'accuracy']
+  # Ten classes; after 60 steps of 64 pairs.
+  assert trained['low'] > 0.15
+  names = {name for _, name, _ in rows}
+  assert names == {'trained encoder', 'untrained encoder'}
+  metrics = {m for p, _, m in rows if p == 'retrieval'}
+  assert metrics == {
+    f'recall@{k}, {way}'
+    for k in (1, 5, 10)
+    for way in ('image to text', 'text to image')
+  }
+
+
+def test_by_an_oracle(workdir):
+  """One class and one image at a time."""
+  prompts = ['a {}', 'the number {}']
+  job, state = encoder.load(workdir)
+  found = zero_shot.measure(job, state, job.source, prompts, 'trained encoder')
+  split = job.source.test
+  frozen = {
+    name: encoder.frozen(job, name)(state)
+    for name in ('projector', 'text_projector')
+  }
+
+  def unit(x):
+    x = np.asarray(x, np.float64)
+    return x / np.linalg.norm(x)
+
+  classes = [
+    unit(
+      np.mean(
+        [
+          unit(
+            encoder.encode_texts(
+              job, frozen['text_projector'], [prompt.format(name)]
+            )[0]
+          )
+          for prompt in prompts
+        ],
+        axis=0,
+      )
+    )
+    for name in split.class_names
+  ]
+  images, labels, _ = encoder.encode(job, frozen['projector'], split)
+  right = [
+    max(range(10), key=lambda c: unit(z) @ classes[c]) == label
+    for z, label in zip(images, labels, strict=True)
+  ]
+  assert found['value'] == pytest.approx(np.mean(right))
+
+
+def test_a_prompt_without_a_place(workdir):
+  found = evaluate(workdir, ['zero_shot'], prompts=['a digit'])
+  assert "the prompt 'a digit' has no {} for" in found['failed'][0]
+
+
+def test_a_run_without_texts(tmp_path):
+  config = tiny.config()
+  config.steps = 2
+  config.evaluation.baselines = False
+  pretrain(config, tmp_path / 'run')
+  with pytest.raises(Error, match='zero_shot needs a tower of text'):
+    evaluate(tmp_path / 'run', ['zero_shot'])
+
+
+def test_a_locked_tower_stays_as_it_is(workdir, tmp_path):
+  """LiT: whatever encoder.init has put there, to the bit, and no optimizer."""
+  config = tiny.shrink(small_configs.load('clip'))
+  config.steps = 3
+  config.evaluation.baselines = False
+  config.objective.lock_image = True
+  config.encoder.init = f'run:{workdir}'
+  config.text.tokenizer = str(workdir / 'tokenizer.json')
+  pretrain(config, tmp_path / 'run')
+  (_, before), (_, after) = (
+    encoder.load(workdir),
+    encoder.load(tmp_path / 'run'),
+  )
+  assert 'encoder' not in after.params
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    after.model_state['locked']['encoder'],
+    before.params['encoder'],
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    after.model_state['batch_stats']['encoder'],
+    before.model_state['batch_stats']['encoder'],
+  )
+  summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
+  base = json.loads((workdir / 'summary.json').read_text())
+  assert summary['knn_accuracy'] == base['knn_accuracy']
