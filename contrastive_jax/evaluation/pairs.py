@@ -179,11 +179,10 @@ def _images_and_texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
   found, _, ids = encoder.encode(job, encoder.frozen(job, image)(state), split)
   if len(ids) < split.size:
     split = subset(split, ids, 'readable')
-  texts = encoder.encode_texts(
-    job, encoder.frozen(job, text)(state), split.captions
-  )
+  captions = split.captions or ()
+  texts = encoder.encode_texts(job, encoder.frozen(job, text)(state), captions)
   names = [split.describe(i) for i in range(split.size)]
-  return split, (('image', names, found), ('text', split.captions, texts))
+  return split, (('image', names, found), ('text', captions, texts))
 
 
 def _with_pairs(source: Source) -> tuple[Split, Any]:

@@ -18,8 +18,8 @@ from tests import tiny
 def workdir(tmp_path_factory):
   folder = tmp_path_factory.mktemp('pairs') / 'run'
   config = tiny.shrink(small_configs.load('clip'))
-  config.steps, config.optimizer.base_learning_rate = 60, 0.02
-  config.log.every_steps = 30
+  config.steps, config.optimizer.base_learning_rate = 160, 0.012
+  config.log.every_steps = 80
   pretrain(config, folder)
   return folder
 
@@ -32,8 +32,8 @@ def test_names_are_enough(workdir):
     for r in found['results']
   }
   trained = rows['zero_shot', 'trained encoder', 'accuracy']
-  # Ten classes; after 60 steps of 64 pairs.
-  assert trained['low'] > 0.15
+  # Ten classes, 32 images; 53 % was seen.
+  assert trained['low'] > 0.2
   names = {name for _, name, _ in rows}
   assert names == {'trained encoder', 'untrained encoder'}
   metrics = {m for p, _, m in rows if p == 'retrieval'}
