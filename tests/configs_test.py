@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import subprocess
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from contrastive_jax.data import readers, sources
+from contrastive_jax.data import readers, sources, texts, tokenize
 from contrastive_jax.data import split as split_lib
 from contrastive_jax.data.modalities import images
 from contrastive_jax.diagnostics import health
@@ -30,30 +31,45 @@ def get_config(name: str, *source: str):
 
 def imagenet_sized(spec: str, **_) -> split_lib.Source:
   """A source of ImageNet's size, none of whose images is ever read."""
+  reader: Any = readers.InMemory(np.zeros((0, 32, 32, 3), np.uint8))
+  if spec.startswith('text:'):
+    reader = texts.Texts(('one', 'two'))
   split = split_lib.Split(
     name=spec,
     size=1_281_167,
     channels=3,
-    reader=readers.InMemory(np.zeros((0, 32, 32, 3), np.uint8)),
+    reader=reader,
+    captions=('one', 'two') if spec.startswith('tar:') else None,
     num_classes=1000,
     class_names=None,
     image_shape=(32, 32) if 'cifar' in spec else None,
   )
-  return split_lib.Source(name=spec, train=split, test=split)
+  kind = 'text' if spec.startswith('text:') else 'images'
+  return split_lib.Source(name=spec, train=split, test=split, modality=kind)
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_lowers_at_full_size(name, monkeypatch):
   monkeypatch.setattr(sources, 'load', imagenet_sized)
   monkeypatch.setattr(sizing, '_typical_side', lambda _: 375)
+  monkeypatch.setattr(tokenize, 'size', lambda _: 30_522)
   source = 'tfds:cifar10' if name.endswith('_small') else 'tfds:imagenet2012'
+  kind = name.partition('_')[0]
+  source = {'simcse': 'text:', 'clip': 'tar:', 'siglip': 'tar:'}.get(
+    kind, source
+  )
   job = build.build(get_config(name, source))
   state = jax.eval_shape(lambda: build.init_state(job))
   rows = job.config.batch_size
+  crops = (
+    jax.ShapeDtypeStruct((rows, view.size, view.size, 3), np.uint8)
+    for view in images.view_specs(job.config)
+  )
+  examples = jax.eval_shape(lambda: job.modality.example_views(rows))
   batch = {
+    # Of an image a crop is sent; of text what the encoder takes.
     'views': tuple(
-      jax.ShapeDtypeStruct((rows, view.size, view.size, 3), np.uint8)
-      for view in images.view_specs(job.config)
+      view if isinstance(view, dict) else next(crops) for view in examples
     ),
     **{
       key: jax.ShapeDtypeStruct((rows,), np.int32)

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import sys
 
 import jax
 import numpy as np
@@ -235,3 +236,10 @@ def test_every_sentence_is_evaluated_once():
   ids = np.concatenate([b['id'][b['mask']] for b in batches])
   assert np.array_equal(ids, np.arange(source.test.size))
   assert all(len(b['label']) == 48 for b in batches)
+
+
+def test_without_the_library(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'tokenizers', None)
+  tokenize._fitted.cache_clear()
+  with pytest.raises(Error, match=r"pip install 'contrastive_jax\[text\]'"):
+    modality_of()
