@@ -146,7 +146,6 @@ def base() -> Config:
       causal=False,
       dtype='float32',
       remat='none',
-      init='',
     )
   )
 

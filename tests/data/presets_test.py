@@ -19,6 +19,7 @@ VIEWS = {
   'INSTANCE': 1,
   'INSTANCE_CIFAR': 1,
   'SUPERVISED': 1,
+  'CLIP_CROPS': 1,
   'SWAV': 2 + 6,
   'DINO': 2 + 8,
   'DINO_RN50': 2 + 8,

@@ -135,10 +135,11 @@ def test_names_are_webdatasets(tmp_path):
     '1 labels without an image',
     '1 .jpg.png',
     '1 .seg.png',
-    '1 .txt',
+    '1 have a caption',
   ):
     assert what in said
   assert source.train.num_classes is None
+  assert source.train.captions == ('', '', 'a caption')
 
 
 def test_a_shard_that_is_cut_is_said_and_a_missing_one_counted(shards):

@@ -157,7 +157,7 @@ def test_what_has_no_range_is_known():
     for name, allowed in ranges.RANGES.items()
     if not allowed.ends and kind_of(name) is not bool
   }
-  files = 'encoder.init', 'text.tokenizer'
+  files = 'encoder.init', 'text.tokenizer', 'text_encoder.name'
   assert free == {*NAMES, *PATTERNS, *files, 'augment.stages'}
 
 

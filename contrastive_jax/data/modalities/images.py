@@ -53,6 +53,8 @@ def make(
       **options,
     )
 
+  augment_fn = functools.partial(augmented_views, config=config)
+
   def pictures(split, *, side, limit=None, whole=False):
     batches = eval_batches(
       split,
@@ -102,7 +104,7 @@ def make(
       functools.partial(eval_batches, size=min(side, _PIXELS_SIZE)),
     ),
     preview=Preview(
-      jax.jit(functools.partial(augmented_views, config=config)),
+      lambda batch: jax.jit(augment_fn)(batch),
       lambda reader, i: reader.image(i),
       _titles(config),
       _caption(config, channels),

@@ -75,6 +75,8 @@ def load(where: str, *, channels: int | None = None) -> Source:
   def split(name: str, some: list[tuple[str, _Sample]]) -> Split:
     return _split(f'{spec} {name}', some, names or None, channels or 3)
 
+  if count := sum(bool(s.caption) for _, s in trained):
+    notes.append(f'{count:,} have a caption')
   if names:
     labels = [s.label for _, s in trained if s.label]
     notes.append(f'{len(labels):,} have labels: {_files.counts(labels)}')
