@@ -241,7 +241,9 @@ def _check(config: Config) -> None:
     objectives.complete(config)
   if not sizing.is_open(config):
     side = config.data.image_size or 64
-    run = types.SimpleNamespace(input_shape=(side, side, 3))
+    run = types.SimpleNamespace(
+      input_shape=(side, side, 3), vocabulary=config.text.vocabulary
+    )
     encoders.make(config.encoder, run)
 
 

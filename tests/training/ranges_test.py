@@ -48,6 +48,8 @@ def wrong_values(kind, ends):
   if kind is str:
     return ['nonsense', '', 3, True] if ends.get('among') else [3, True]
   wrong = [None, *(NO_COUNTS if kind is int else NO_NUMBERS)]
+  if (least := ends.get('least')) is not None and least < 0:  # of a bias
+    wrong = [x for x in wrong if x != -1.5]
   for side in ('above', 'below'):
     if (end := ends.get(side)) is not None:
       wrong.append(kind(end))
