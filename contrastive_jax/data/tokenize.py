@@ -134,7 +134,7 @@ def size(tokenizer: str) -> int:
   Args:
     tokenizer: of `fit` or `read`.
   """
-  return _library().Tokenizer.from_str(tokenizer).get_vocab_size()
+  return _opened(tokenizer).get_vocab_size()
 
 
 def tokenized(tokenizer: str, texts: Sequence[str], longest: int) -> Tokenized:
@@ -145,7 +145,7 @@ def tokenized(tokenizer: str, texts: Sequence[str], longest: int) -> Tokenized:
     texts: the sentences.
     longest: tokens of a sentence, these included; what follows is left out.
   """
-  made = _library().Tokenizer.from_str(tokenizer)
+  made = _opened(tokenizer)
   made.no_padding()
   made.enable_truncation(longest)
   pad = next((n for p in _PADS if (n := made.token_to_id(p)) is not None), 0)
@@ -169,9 +169,28 @@ def written(
     tokens: int32 [b, n].
     length: int32 [b].
   """
-  made = _library().Tokenizer.from_str(tokenizer)
+  made = _opened(tokenizer)
   rows = zip(tokens, length, strict=True)
   return [made.decode(row[:n].tolist()).strip() for row, n in rows]
+
+
+def example(rows: int, longest: int) -> dict[str, np.ndarray]:
+  """Returns what `Tokenized.rows` makes of sentences as long as they may be.
+
+  Args:
+    rows: how many.
+    longest: tokens of each.
+  """
+  return {
+    'tokens': np.zeros((rows, longest), np.int32),
+    'length': np.full((rows,), longest, np.int32),
+  }
+
+
+# A vocabulary takes a while to read, and texts come some at a time.
+@functools.lru_cache(maxsize=4)
+def _opened(tokenizer: str) -> Any:
+  return _library().Tokenizer.from_str(tokenizer)
 
 
 def _library() -> Any:

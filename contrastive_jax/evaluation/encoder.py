@@ -79,7 +79,6 @@ def load_encoder(
   """
   job, state = load(workdir, step, source)
   encode_batch = frozen(job)(state)
-  apply = jax.jit(lambda partial, images: partial(images))
   if job.run.vocabulary and not job.config.text_encoder.name:
     return functools.partial(encode_texts, job, encode_batch)
   shape, dtype = job.run.input_shape, np.dtype(job.source.train.dtype)
@@ -91,7 +90,7 @@ def load_encoder(
         f'images are {images.dtype} of shape {images.shape}: this encoder '
         f'takes {dtype} [n, {", ".join(map(str, shape))}]'
       )
-    return np.asarray(apply(encode_batch, images))
+    return np.asarray(features.call(encode_batch, images))
 
   return features_of
 
@@ -110,14 +109,13 @@ def encode_texts(
     Error: there is none, or one string alone.
   """
   assert job.modality.of_texts is not None
-  apply = jax.jit(lambda partial, rows: partial(rows))
   if isinstance(texts, str) or not len(texts):
     raise Error('the encoder takes a sequence of texts, at least one')
   found = []
   for start in range(0, len(texts), _TEXTS):
     some = list(texts[start : start + _TEXTS])
     empty = features.power_of_two(len(some)) - len(some)
-    rows = apply(encoder, job.modality.of_texts([*some, *[''] * empty]))
+    rows = features.call(encoder, job.modality.of_texts([*some, *[''] * empty]))
     found.append(np.asarray(rows)[: len(some)])
   return np.concatenate(found)
 

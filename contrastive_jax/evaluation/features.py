@@ -21,7 +21,7 @@ _IN_FLIGHT = 2
 _GATHER_ROWS = 16_384
 
 # One compiled function for all calls: the parameters are arguments of it.
-_call = jax.jit(lambda features_fn, images: features_fn(images))
+call = jax.jit(lambda features_fn, inputs: features_fn(inputs))
 
 
 def extract(
@@ -71,7 +71,7 @@ def extract(
           f'by {len(devices)} devices'
         )
       images = jax.device_put(batch['input'], NamedSharding(local, P('data')))
-      yield _call(features_fn, images), batch
+      yield call(features_fn, images), batch
 
   return _collect(computed(), may_be_none)
 
@@ -115,7 +115,7 @@ def assert_frozen(
   half = len(jax.tree.leaves(images)[0]) // 2
   others = jax.tree.map(_other_half, images)
   alone, elsewhere = (
-    np.asarray(_call(features_fn, x))[:half] for x in (images, others)
+    np.asarray(call(features_fn, x))[:half] for x in (images, others)
   )
   difference = np.abs(alone - elsewhere).max()
   if difference > 1e-3 * np.abs(alone).max():

@@ -4,7 +4,6 @@ import functools
 import pathlib
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.config import Config, Error
@@ -75,11 +74,7 @@ def make(
     return lambda x: x if isinstance(x, dict) and 'tokens' in x else function(x)
 
   def example_views(rows: int) -> tuple[Any, ...]:
-    one = {
-      'tokens': jnp.zeros((rows, c.max_length), jnp.int32),
-      'length': jnp.full((rows,), c.max_length, jnp.int32),
-    }
-    return (*of_images.example_views(rows), one)
+    return *of_images.example_views(rows), tokenize.example(rows, c.max_length)
 
   def written(batch: dict[str, Any]) -> tuple[Any, ...]:
     rows = batch['views'][1]

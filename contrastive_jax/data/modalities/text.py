@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.config import Config, Error
@@ -19,7 +18,7 @@ from contrastive_jax.data.split import Split
 from contrastive_jax.data.texts import Texts
 
 VIEWS = ('same', 'pairs', 'negatives')
-# Of the baseline: words, or pairs of them, that are most frequent.
+# Of the baseline: the words that are most frequent.
 _WORDS = 1024
 FILE = 'tokenizer.json'
 
@@ -77,11 +76,7 @@ def make(
     return tokenize.written(tokenizer, view['tokens'], view['length'])
 
   def example_views(rows: int) -> tuple[dict[str, Any], ...]:
-    one = {
-      'tokens': jnp.zeros((rows, c.max_length), jnp.int32),
-      'length': jnp.full((rows,), c.max_length, jnp.int32),
-    }
-    return (one,) * _count(c.views)
+    return (tokenize.example(rows, c.max_length),) * _count(c.views)
 
   return Modality(
     input_shape=(c.max_length,),
