@@ -11,12 +11,16 @@ Rows are in the order of the ids, train before test; an image that cannot be
 read has none, and is named. A command that was killed goes on where it stood:
 OUTPUT.part keeps what is done until the end.
 
-`--layer=projector` takes the head's output instead of the encoder's, and
+`--layer=projector` takes the head's output instead of the encoder's (of a run
+of images with texts `text_encoder` and `text_projector` are the texts'), and
 `--whole_image` squeezes all of an image into the square, where evaluation sees
 the central part (data.eval_crop). `--neighbors=K` also writes a page with 30
 images and the K nearest to each, OUTPUT.neighbors.html, and `--duplicates=0.98`
 the groups that are joined by pairs of at least that cosine, with copies of
-files and links to them, OUTPUT.duplicates.csv.
+files and links to them, OUTPUT.duplicates.csv. `--search=TEXT`, as often as
+you like, writes a page of what is nearest to each text, OUTPUT.search.html, and
+prints the first of it: of a run of sentences, or of images with texts, where
+`--layer` is projector.
 """
 
 import argparse
@@ -51,6 +55,13 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument(
     '--duplicates', type=float, help='the least cosine, in (0, 1]'
   )
+  parser.add_argument(
+    '--search',
+    metavar='TEXT',
+    action='append',
+    default=[],
+    help='what is nearest to it (as many as --neighbors, or 8)',
+  )
   options = parser.parse_args(argv[1:])
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   compiled.keep()
@@ -65,12 +76,15 @@ def main(argv: Sequence[str]) -> None:
       options.workdir, options.images, split=options.split, step=options.step
     )
     neighbors.check(options.neighbors, embed.size(given), options.seed)
+    asked = options.search
+    vectors = embed.of_texts(given, options.layer, asked) if asked else None
     found = embed.compute(
       given,
       encoder.frozen(given.job, options.layer)(given.state),
       output.with_name(f'{output.name}.part'),
       {'layer': options.layer},
       whole_image=options.whole_image,
+      texts=options.layer in given.job.objective.text_modules,
     )
     lines, plural = [], given.job.modality.plural
     if options.duplicates is not None:
@@ -87,6 +101,15 @@ def main(argv: Sequence[str]) -> None:
       path = output.with_suffix('.neighbors.html')
       neighbors.write(found, given.job, options.neighbors, path, options.seed)
       lines.append(f'neighbors: {path}')
+    if vectors is not None:
+      path = output.with_suffix('.search.html')
+      k = options.neighbors or 8
+      hits = neighbors.search(found, given.job, asked, vectors, k, path)
+      lines += [
+        f'{text!r}: {", ".join(names[:3])}'
+        for text, names in zip(asked, hits, strict=True)
+      ]
+      lines.append(f'searched for: {path}')
     tables.write(found, output)
   found.store.remove()
   for line in [*embed.left_out(found.names(found.unreadable)), *lines]:

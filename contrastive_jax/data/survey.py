@@ -160,6 +160,7 @@ def _counts(name: str, seen: list[Header], count: int) -> str:
     for h in seen
   )
   sizes = sorted((h.width * h.height, h.width, h.height) for h in seen)
+  sizes = [s for s in sizes if s[0]] or sizes  # 0: it was too large to say
   low, middle, high = (
     '{1:,} x {2:,}'.format(*sizes[i]) for i in (0, len(sizes) // 2, -1)
   )

@@ -1,5 +1,6 @@
 """What a run's encoder makes of any images: one vector each, in order."""
 
+import functools
 import itertools
 import os
 import pathlib
@@ -148,6 +149,34 @@ def opened(
   return Opened(job, state, found, splits, about)
 
 
+def of_texts(given: Opened, layer: str, texts: Sequence[str]) -> np.ndarray:
+  """Returns the vectors of texts, float32 [n, d], to search with.
+
+  Args:
+    given: of `opened`.
+    layer: in whose space they are to be.
+    texts: at least one.
+
+  Raises:
+    Error: the run has no text, or not in this layer's space.
+  """
+  job = given.job
+  if job.modality.of_texts is None:
+    raise Error('the run knows no text: it can be searched by images alone')
+  if job.objective.text_modules:
+    *_, image = job.objective.modules
+    *_, text = job.objective.text_modules
+    if layer not in (image, text):
+      raise Error(
+        f'texts are in no common space with {layer}: --layer={image} is for '
+        f'images, --layer={text} for their texts'
+      )
+    layer = text
+  return encoder.encode_texts(
+    job, encoder.frozen(job, layer)(given.state), texts
+  )
+
+
 def size(given: Opened) -> int:
   """Returns how many images there are, readable or not."""
   return sum(split.size for split in given.splits.values())
@@ -182,6 +211,7 @@ def compute(
   *,
   ids: dict[str, np.ndarray] | None = None,
   whole_image: bool = False,
+  texts: bool = False,
   say: Callable[[str], Any] = print,
 ) -> Embedded:
   """Computes a vector of each image once, and goes on where it was killed.
@@ -197,6 +227,7 @@ def compute(
     ids: of each split some ids, rising; None: all.
     whole_image: squeezes all of an image into the square that the encoder
       takes, where evaluation sees the central part.
+    texts: of the texts beside the images, by a layer of the text tower.
     say: is told if it goes on from an earlier call.
 
   Returns:
@@ -205,8 +236,11 @@ def compute(
   Raises:
     Error: the folder is of another call, or a vector is not finite.
   """
-  if whole_image and given.source.modality != 'images':
+  if whole_image and (given.source.modality != 'images' or texts):
     raise Error(f'{given.source.name} has no images to be taken as a whole')
+  for split in given.splits.values():
+    if texts and split.captions is None:
+      raise Error(f'{split.name} has no texts beside its images')
   crop = 'the whole image' if whole_image else given.job.config.data.eval_crop
   about = {**given.about, **about, 'crop': crop}
   if ids is None:
@@ -227,7 +261,10 @@ def compute(
     for name, split in given.splits.items():
       left = ids[name][max(0, done - before) :]
       if len(left):
-        _split(given.job, encode, split, left, offset, store, whole_image)
+        make = encoder.eval_batches(given.job, texts)
+        if whole_image:
+          make = functools.partial(make, crop=None)
+        _split(given.job, encode, split, make, left, offset, store)
       offset += split.size
       before += len(ids[name])
   finally:
@@ -249,25 +286,23 @@ def _split(
   job: build.Job,
   encode: encoder.Encoder,
   split: Split,
+  make: Callable[..., Any],
   ids: np.ndarray,
   offset: int,
   store: Store,
-  whole_image: bool,
 ) -> None:
   """Appends some images of a split to the store, in chunks."""
   some = split
   if len(ids) < split.size:
     some = split_lib.subset(split, ids, 'in part')
-  how: dict[str, Any] = {'crop': None} if whole_image else {}
   batch_size = encoder.batch_size(job, len(ids))
   count = max(1, _CHUNK // batch_size)
-  batches = job.modality.eval_batches(
+  batches = make(
     some,
     batch_size=batch_size,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     limit=None,
-    **how,
   )
   for start in range(0, len(ids), count * batch_size):
     wanted = ids[start : start + count * batch_size]

@@ -243,7 +243,11 @@ def frozen(
 
 
 def encode(
-  job: build.Job, encoder: Encoder, split: Split, limit: int | None = None
+  job: build.Job,
+  encoder: Encoder,
+  split: Split,
+  limit: int | None = None,
+  texts: bool = False,
 ) -> features.Rows:
   """Returns the features of a split, computed once.
 
@@ -252,12 +256,30 @@ def encode(
     encoder: of `frozen`.
     split: of any source with as many channels.
     limit: only the first so many images.
+    texts: of the texts beside the images, by the text tower.
 
   Returns:
     Features float32 [N, D], labels int32 [N], ids int32 [N], in id order.
   """
-  batches = _batches(job, job.modality.eval_batches, split, limit)
+  batches = _batches(job, eval_batches(job, texts), split, limit)
   return features.extract(encoder, batches, mesh=job.mesh)
+
+
+def eval_batches(job: build.Job, texts: bool) -> Callable[..., Any]:
+  """Returns what makes the batches of images, or of the texts beside them.
+
+  Args:
+    job: of the run.
+    texts: see `encode`.
+
+  Raises:
+    Error: there are no texts beside its examples.
+  """
+  if not texts:
+    return job.modality.eval_batches
+  if job.modality.text_batches is None:
+    raise Error(f'{job.config.objective.name} has no tower of text')
+  return job.modality.text_batches
 
 
 def fingerprint(encoder: Encoder) -> str:

@@ -59,7 +59,7 @@ def write(
       body += curves.curves(runs, found)
     body += _evaluation(run)
     if (seen := found[i].embeddings) is not None:
-      body += [*_map(seen), *_neighbors(seen)]
+      body += [*_map(seen), *_neighbors(seen), *_found_by_text(seen)]
     if (sheet := found[i].sheet) is not None:
       body += _views(sheet)
     body += _config(run)
@@ -240,6 +240,32 @@ def _neighbors(seen: Embeddings) -> list[str]:
   return [
     page.element('h2', 'Nearest neighbors'),
     page.element('p', text, kind='quiet'),
+    page.group('div', [page.group('table', rows, kind='sheet')], kind='scroll'),
+  ]
+
+
+def _found_by_text(seen: Embeddings) -> list[str]:
+  if seen.common is None:
+    return []
+  rows = []
+  for query, nearest, similarity in zip(
+    *embeddings.found_by_text(seen), strict=True
+  ):
+    caption = seen.captions[query]
+    cells = [page.group('td', [page.thumbnail(caption, caption)])]
+    for row, cosine in zip(nearest, similarity, strict=True):
+      own = seen.captions[row] == caption
+      text = f'{cosine:.2f}' + (' ✓' if own else '')
+      cells.append(_cell(seen.images[row], text, 'right' if own else ''))
+    rows.append(page.group('tr', cells))
+  about = (
+    'Left a text, then the images that are nearest to it, with the cosine '
+    f'similarity, among {len(seen.captions):,} of {seen.split}. ✓ is the image '
+    'that the text is of.'
+  )
+  return [
+    page.element('h2', 'Images by their texts'),
+    page.element('p', about, kind='quiet'),
     page.group('div', [page.group('table', rows, kind='sheet')], kind='scroll'),
   ]
 

@@ -32,6 +32,9 @@ class Embeddings(NamedTuple):
     class_names: of the labels.
     images: of each [side, side, channels], or a text.
     plural: what they are called.
+    captions: of each image the text beside it, if the run has both.
+    common: float32 [n, d] of length 1, of the images and of these texts, in the
+      space that both are in.
   """
 
   step: int
@@ -41,6 +44,8 @@ class Embeddings(NamedTuple):
   class_names: tuple[str, ...]
   images: list[Any]
   plural: str = 'images'
+  captions: tuple[str, ...] = ()
+  common: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Found(NamedTuple):
@@ -143,13 +148,39 @@ def neighbors(
     Rows of the queries [q], of their neighbors [q, k], nearest first, and the
     cosine similarities [q, k].
   """
-  n = len(embeddings.unit)
-  k = min(k, n - 1)
-  rows = np.unique(np.linspace(0, n - 1, min(queries, n)).astype(int))
-  similarity = embeddings.unit[rows] @ embeddings.unit.T
+  unit = embeddings.unit
+  rows = _spaced(len(unit), queries)
+  similarity = unit[rows] @ unit.T
   similarity[np.arange(len(rows)), rows] = -np.inf
+  return rows, *_largest(similarity, min(k, len(unit) - 1))
+
+
+def found_by_text(
+  embeddings: Embeddings, queries: int = 8, k: int = 7
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Finds the images that are nearest to the texts beside some of them.
+
+  Args:
+    embeddings: of `load`, with `common`.
+    queries: as of `neighbors`.
+    k: images of each text.
+
+  Returns:
+    As `neighbors` does.
+  """
+  assert embeddings.common is not None
+  images, texts = embeddings.common
+  rows = _spaced(len(texts), queries)
+  return rows, *_largest(texts[rows] @ images.T, min(k, len(images)))
+
+
+def _spaced(n: int, count: int) -> np.ndarray:
+  return np.unique(np.linspace(0, n - 1, min(count, n)).astype(int))
+
+
+def _largest(similarity: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
   nearest = np.argsort(-similarity, axis=1, kind='stable')[:, :k]
-  return rows, nearest, np.take_along_axis(similarity, nearest, axis=1)
+  return nearest, np.take_along_axis(similarity, nearest, axis=1)
 
 
 def _embeddings(run: Run, job: build.Job) -> Embeddings:
@@ -162,16 +193,35 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
   pictures = job.modality.preview.pictures(
     split, side=min(job.run.input_shape[0], _SIDE), limit=_IMAGES
   )
-  norms = np.linalg.norm(found, axis=1, keepdims=True)
+  captions, common = (), None
+  if job.objective.text_modules and split.captions:
+    captions = tuple(split.captions[i] for i in ids)
+    common = _common(job, state, split, captions)
   return Embeddings(
     step=int(state.step),
     split=split.name,
-    unit=found / np.maximum(norms, 1e-12),
+    unit=_unit(found),
     labels=labels if split.num_classes and labels.min() >= 0 else None,
     class_names=split.class_names or (),
     images=[pictures[int(i)] for i in ids],
     plural=job.modality.plural,
+    captions=captions,
+    common=common,
   )
+
+
+def _common(job, state, split, captions) -> tuple[np.ndarray, np.ndarray]:
+  *_, image = job.objective.modules
+  *_, text = job.objective.text_modules
+  images, _, _ = encoder.encode(
+    job, encoder.frozen(job, image)(state), split, _IMAGES
+  )
+  texts = encoder.encode_texts(job, encoder.frozen(job, text)(state), captions)
+  return _unit(images), _unit(texts)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+  return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def _first(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,63 @@ def write(
   """
   check(k, len(found.vectors), seed)
   rows, index, similarity = nearest(found, k, seed)
-  shown = np.unique(np.concatenate([rows, index.ravel()]))
+  about = (
+    f'{len(rows)} of {len(found.vectors):,} {_plural(found, job)}, chosen by '
+    f'seed {seed}, and the {k} others with the largest cosine each'
+  )
+  _write(found, job, rows, index, similarity, about, output)
+
+
+def search(
+  found: Embedded,
+  job: build.Job,
+  texts: Sequence[str],
+  vectors: np.ndarray,
+  k: int,
+  output: pathlib.Path,
+) -> list[list[str]]:
+  """Writes the page of what is nearest to some texts.
+
+  Args:
+    found: of `embed.compute`.
+    job: as of `write`.
+    texts: what is searched for.
+    vectors: of these, [q, d], in the space of those that were found.
+    k: how many to show of each.
+    output: an .html file.
+
+  Returns:
+    Of each text the names of what is nearest, nearest first.
+  """
+  k = min(k, len(found.vectors))
+  similarity, index = knn.nearest(found.vectors, vectors, k=k)
+  about = (
+    f'{len(texts)} texts, and the {k} of {len(found.vectors):,} '
+    f'{_plural(found, job)} with the largest cosine each'
+  )
+  _write(found, job, texts, index, similarity, about, output)
+  return [found.names(found.numbers[others]) for others in index]
+
+
+def _plural(found: Embedded, job: build.Job) -> str:
+  if not job.objective.text_modules:
+    return job.modality.plural
+  texts = found.about['layer'] in job.objective.text_modules
+  return 'texts' if texts else 'images'
+
+
+def _write(
+  found: Embedded,
+  job: build.Job,
+  queries: Sequence[str] | np.ndarray,
+  index: np.ndarray,
+  similarity: np.ndarray,
+  about: str,
+  output: pathlib.Path,
+) -> None:
+  """Writes the page; queries are texts, or rows of those that were found."""
+  rows = [query for query in queries if not isinstance(query, str)]
+  shown = np.unique(np.concatenate([rows, index.ravel()]).astype(int))
   pictures = _pictures(found, job, shown)
   labels = found.class_names()
 
@@ -90,26 +147,30 @@ def write(
     return page.group('td', [picture, *texts], kind=kind, title=name)
 
   lines = []
-  for query, others, alike in zip(rows, index, similarity, strict=True):
-    cells = [cell(int(query), '')]
+  for query, others, alike in zip(queries, index, similarity, strict=True):
+    if own := isinstance(query, str):
+      cells = [page.group('td', [page.thumbnail(query, query)])]
+    else:
+      cells = [cell(int(query), '')]
     for other, cosine in zip(others, alike, strict=True):
-      known = min(found.labels[query], found.labels[other]) >= 0
-      same = found.labels[query] == found.labels[other]
-      kind = ('right' if same else 'wrong') if labels and known else ''
+      kind = ''
+      if labels and not own:
+        a, b = found.labels[query], found.labels[other]
+        if min(a, b) >= 0:
+          kind = 'right' if a == b else 'wrong'
       cells.append(cell(int(other), f'{cosine:.3f}', kind))
     lines.append(page.group('tr', cells))
-  about = found.about
-  title = f'Nearest neighbors in {about["images"]}'
+  of = found.about
   text = (
-    f'{len(rows)} of {len(found.vectors):,} {job.modality.plural}, chosen by '
-    f'seed {seed}, and the {k} others with the largest cosine each, by the '
-    f'layer {about["layer"]} of step {about["step"]:,} of {about["workdir"]}.'
+    f'{about}, by the layer {of["layer"]} of step {of["step"]:,} of '
+    f'{of["workdir"]}.'
   )
-  if labels:
+  if labels and len(rows):
     text += ' The frame says whether the label is the same (dashed: it is not).'
   table = page.group(
     'div', [page.group('table', lines, kind='sheet')], kind='scroll'
   )
+  title = f'Nearest neighbors in {of["images"]}'
   body = [page.element('h1', title), page.element('p', text), table]
   sidefiles.atomic_write(output, page.document(title, body))
 
@@ -123,6 +184,11 @@ def _pictures(
   for place, split in enumerate(found.splits.values()):
     here = rows[which == place]
     if not len(here):
+      continue
+    if found.about['layer'] in job.objective.text_modules:
+      captions = split.captions or ()
+      own = zip(here, ids[which == place], strict=True)
+      pictures |= {int(row): captions[i] for row, i in own}
       continue
     own = max(split.image_shape) if split.image_shape else _SIDE
     shown = job.modality.preview.pictures(

@@ -1,5 +1,6 @@
 """Images and their augmented views on one sheet."""
 
+import itertools
 import textwrap
 from typing import Any, NamedTuple
 
@@ -25,8 +26,9 @@ class Sheet(NamedTuple):
 
   `images` are [height, width, channels] of any size, uint8 or float32 in [0,
   1], `views` float32 [n, side, side, channels] in [0, 1], before mean and
-  deviation of the config are applied; or all of them are texts. `titles` are
-  one a view, and `caption` says how they were made.
+  deviation of the config are applied; a view of texts is a list of them, and so
+  are the `images` where all views are. `titles` are one a view, and `caption`
+  says how they were made.
   """
 
   images: list[Any]
@@ -69,10 +71,16 @@ def notes(views: Sheet) -> list[str]:
     global views that are nearly the same, in over a tenth of the images.
   """
   found, count, limit = [], len(views.images), _percent(_NOTHING)
-  if isinstance(views.images[0], str):
-    return []  # what two sentences have in common is not to be seen so
+  # What sentences have in common is not to be seen so.
+  seen = {
+    title: images
+    for title, images in zip(views.titles, views.views, strict=True)
+    if not isinstance(images[0], str)
+  }
+  if not seen:
+    return []
   plain = sum(_is_flat(_float(image)) for image in views.images)
-  for title, images in zip(views.titles, views.views, strict=True):
+  for title, images in seen.items():
     flat = sum(map(_is_flat, images))
     if flat > _MANY * count:
       found.append(
@@ -81,20 +89,16 @@ def notes(views: Sheet) -> list[str]:
         f'as they are, {plain}): is the crop too small, or the jitter too '
         'strong?'
       )
-  pairs = [
-    (a, b)
-    for b in range(len(views.views))
-    for a in range(b)
-    if 'local' not in views.titles[a] + views.titles[b]
-  ]
-  for a, b in pairs:
-    distance = np.abs(views.views[a] - views.views[b]).mean(axis=(1, 2, 3))
+  for a, b in itertools.combinations(seen, 2):
+    if 'local' in a + b:
+      continue
+    distance = np.abs(seen[a] - seen[b]).mean(axis=(1, 2, 3))
     same = int(np.sum(distance < _NOTHING))
     if same > _MANY * count:
       found.append(
-        f'{views.titles[a]} and {views.titles[b]} of {same} of {count} images '
-        f'are nearly the same (mean difference below {limit} of the '
-        'range): there is little to learn from such a pair'
+        f'{a} and {b} of {same} of {count} images are nearly the same (mean '
+        f'difference below {limit} of the range): there is little to learn '
+        'from such a pair'
       )
   return found
 
@@ -112,9 +116,10 @@ def draw(views: Sheet, count: int = 8) -> Figure:
   count = min(count, len(views.images))
   if isinstance(views.images[0], str):
     return _draw_texts(views, count)
-  columns = 1 + len(views.views)
+  shown = [[_float(image) for image in views.images[:count]], *views.views]
+  sides = [2.6 if isinstance(view[0], str) else 1.15 for view in shown]
   # The caption's lines need some width, however few views there are.
-  width = max(1.15 * columns, 6.6)
+  width = max(sum(sides), 6.6)
   caption = [
     part
     for line in views.caption
@@ -125,20 +130,23 @@ def draw(views: Sheet, count: int = 8) -> Figure:
   figure = Figure(figsize=(width, height))
   grid = figure.add_gridspec(
     count,
-    columns,
-    left=(1 - 1.15 * columns / width) / 2 + 0.01,
-    right=(1 + 1.15 * columns / width) / 2 - 0.01,
+    len(shown),
+    width_ratios=sides,
+    left=(1 - sum(sides) / width) / 2 + 0.01,
+    right=(1 + sum(sides) / width) / 2 - 0.01,
     top=1 - 0.35 / height,
     bottom=below / height,
     wspace=0.06,
     hspace=0.06,
   )
   for row in range(count):
-    cells = [_float(views.images[row]), *(view[row] for view in views.views)]
-    for column, cell in enumerate(cells):
+    for column, cells in enumerate(shown):
       axes = figure.add_subplot(grid[row, column])
       axes.set_axis_off()
-      axes.imshow(page.shown(cell), cmap='gray', vmin=0, vmax=1)
+      if isinstance(cell := cells[row], str):
+        axes.text(0, 0.5, _short(cell), va='center', fontsize=6.5)
+      else:
+        axes.imshow(page.shown(cell), cmap='gray', vmin=0, vmax=1)
   for column, title in enumerate(('image', *views.titles)):
     # Not the axes' own: those of an image that is no square begin lower.
     box = grid[0, column].get_position(figure)
@@ -177,6 +185,11 @@ def _draw_texts(views: Sheet, count: int) -> Figure:
     figure.text(x, 1 - 0.1 / size[1], title, va='top', weight='bold')
   figure.text(0.1 / size[0], 0.05, '\n'.join(views.caption), fontsize=7.5)
   return figure
+
+
+def _short(text: str) -> str:
+  """Returns the first lines of a text, for a cell of images."""
+  return '\n'.join(textwrap.wrap(text, 46, max_lines=8, placeholder=' ...'))
 
 
 def _float(image: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@
 
 A row is a picture: `path` of its PNG, `caption` of the title, the description
 and the keywords in the metadata of its SVG, `label` the folder that it is in,
-`split` test for every tenth title: what is there twice is on one side. Pictures
-of which the metadata say nothing are left out. (Public domain.)
+`split` test for every tenth title: what is there twice is on one side. Links to
+a picture's file, and pictures of which the metadata say nothing, are left out.
+(Public domain.)
 """
 
 import argparse
@@ -50,6 +51,8 @@ def caption_of(path: pathlib.Path) -> str:
 def rows(folder: pathlib.Path = FOLDER) -> Iterator[tuple[str, str, str]]:
   """Yields (path of the PNG, caption, folder) of each picture that has one."""
   for path in sorted((folder / 'png').rglob('*.png')):
+    if path.is_symlink():
+      continue  # to another picture's file, which has a row of its own
     relative = path.relative_to(folder / 'png')
     text = caption_of(folder / 'svg' / relative.with_suffix('.svg'))
     if text:

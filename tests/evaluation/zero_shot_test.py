@@ -6,9 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from contrastive_jax import embed
+from contrastive_jax.commands import command_line
 from contrastive_jax.config import Error
+from contrastive_jax.evaluation import embed as embed_lib
 from contrastive_jax.evaluation import encoder, zero_shot
 from contrastive_jax.evaluation.run import evaluate
+from contrastive_jax.reporting import document, embeddings, folder
+from contrastive_jax.reporting import sheet as sheets
 from contrastive_jax.train import pretrain
 from experiments import small_configs
 from tests import tiny
@@ -124,3 +129,63 @@ def test_a_locked_tower_stays_as_it_is(workdir, tmp_path):
   summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   base = json.loads((workdir / 'summary.json').read_text())
   assert summary['knn_accuracy'] == base['knn_accuracy']
+
+
+def test_both_towers_are_embedded_and_searched(workdir, tmp_path, monkeypatch):
+  monkeypatch.setattr(command_line, 'set_up_cpu', lambda devices: None)
+  tables = {}
+  for layer in ('projector', 'text_projector'):
+    output = tmp_path / f'{layer}.npz'
+    embed.main(
+      [
+        'embed',
+        f'--workdir={workdir}',
+        '--split=test',
+        f'--output={output}',
+        f'--layer={layer}',
+        '--search=the digit seven',
+        '--search=the digit one',
+        '--neighbors=3',
+      ]
+    )
+    tables[layer] = np.load(output)['vectors']
+  job, state = encoder.load(workdir)
+  split = job.source.test
+  texts = encoder.encode_texts(
+    job, encoder.frozen(job, 'text_projector')(state), split.captions
+  )
+  np.testing.assert_allclose(tables['text_projector'], texts, atol=1e-5)
+  found = (tmp_path / 'projector.search.html').read_text()
+  assert found.count('<tr>') == 2 and found.count('<img') == 6
+  # Of texts it is texts that are found and shown: the asked one before all.
+  found = (tmp_path / 'text_projector.neighbors.html').read_text()
+  assert '<img' not in found and found.count('class="sentence"') > 90
+
+
+def test_no_common_space_no_search(workdir):
+  given = embed_lib.opened(workdir, say=str)
+  with pytest.raises(Error, match='no common space with encoder: --layer=pro'):
+    embed_lib.of_texts(given, 'encoder', ['one'])
+
+
+def test_the_report_finds_images_by_text(workdir, tmp_path):
+  seen = embeddings.load(folder.read(workdir)).embeddings
+  rows, nearest, _ = embeddings.found_by_text(seen)
+  images, texts = seen.common
+  for row, found in zip(rows, nearest, strict=True):
+    by_hand = np.argsort(-(images @ texts[row]), kind='stable')[:7]
+    np.testing.assert_array_equal(found, by_hand)
+  output = tmp_path / 'report.html'
+  document.write([workdir], output)
+  assert 'Images by their texts' in output.read_text()
+
+
+def test_a_sheet_has_pictures_and_texts(workdir):
+  job, _ = encoder.load(workdir)
+  views = sheets.sheet(job)
+  captions = job.source.train.captions
+  assert set(views.views[1]) <= {text.strip() for text in captions}
+  assert sheets.notes(views) == []
+  figure = sheets.draw(views, 4)
+  written = {text.get_text() for a in figure.axes for text in a.texts}
+  assert written and written <= set(views.views[1])

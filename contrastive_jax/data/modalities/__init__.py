@@ -73,6 +73,8 @@ class Modality(NamedTuple):
     example_views: rows -> tuple of views of zeros, for initialization.
     eval_batches: (split, *, batch_size, process_index, process_count, limit) ->
       {'input', 'id', 'label', 'mask'}: every example once, not augmented.
+    text_batches: likewise of the text that is beside each example; None: there
+      is none.
     frozen_input: the 'input' of these -> what the encoder takes, pure.
     baseline: the name of a representation without an encoder ('raw pixels'),
       and what makes its batches, as eval_batches does; their 'input' is
@@ -97,6 +99,7 @@ class Modality(NamedTuple):
   frozen_input: Callable[[Any], Any]
   baseline: tuple[str, Callable[..., Iterator[dict[str, Any]]]]
   preview: Preview
+  text_batches: Callable[..., Iterator[dict[str, Any]]] | None = None
   raw_views: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None
   render: Callable[[Any], Any] = lambda rows: rows
   places: Callable[[dict[str, Any]], tuple[Any, ...]] | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from contrastive_jax.config import Config, Error
+from contrastive_jax.data import text_batches as text_batches_lib
 from contrastive_jax.data import tokenize
 from contrastive_jax.data.modalities import Modality, Preview, images, text
 from contrastive_jax.data.split import Split
@@ -63,6 +64,12 @@ def make(
   def of_texts(some):
     return made(some).rows(np.arange(len(some)), c.max_length)
 
+  def text_batches(split: Any, **options: Any):
+    def rows(ids):
+      return texts(split).rows(ids, c.max_length)
+
+    return text_batches_lib.eval_batches(split, rows, **options)
+
   def alone(batch: dict[str, Any]) -> dict[str, Any]:
     return {**batch, 'views': batch['views'][:1]}
 
@@ -93,6 +100,7 @@ def make(
     places=None,
     example_views=example_views,
     frozen_input=either(of_images.frozen_input),
+    text_batches=text_batches,
     plural='pairs',
     of_texts=of_texts,
     vocabulary=tokenize.size(tokenizer),

@@ -258,13 +258,13 @@ def _caption(config: Config, channels: int) -> tuple[str, ...]:
     f'views of {config.data.image_size} pixels: crops of '
     f'{_range(c.crop_scale)} of the area, width / height '
     f'{_range(c.crop_ratio)}, by the rule of {c.crop_rule}',
-    'then, with probability: '
-    + ', '.join(
-      f'{name} {descriptions[name]}'
-      for name in (*c.stages, 'channel_drop')
-      if name not in skipped and np.any(np.asarray(c[name]) > 0)
-    ),
   ]
+  if then := [
+    f'{name} {descriptions[name]}'
+    for name in (*c.stages, 'channel_drop')
+    if name not in skipped and np.any(np.asarray(c[name]) > 0)
+  ]:
+    lines.append(f'then, with probability: {", ".join(then)}')
   if c.local_crops:
     lines.append(
       f'local crops of {c.local_size} pixels: {_range(c.local_scale)} of the '
