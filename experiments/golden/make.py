@@ -1,7 +1,8 @@
 """Losses as others compute them: values and gradients, stored for our tests.
 
   python -m venv golden && golden/bin/pip install torch numpy torchvision \
-      pytorch-metric-learning==2.9.0 \
+      pytorch-metric-learning==2.9.0 open_clip_torch==3.3.0 \
+      sentence-transformers==6.2.0 transformers==5.24.0 \
   && golden/bin/pip install --no-deps lightly==1.6.0 lightly-utils \
       solo-learn==1.0.2 \
   && golden/bin/python experiments/golden/make.py tests/losses/golden
@@ -18,11 +19,21 @@ import sys
 
 import lightly
 import numpy as np
+import open_clip
 import pytorch_metric_learning
+import sentence_transformers
 import torch
+import transformers
 from lightly import loss as lightly_loss
-from lightly.loss import ibot_loss, lejepa_loss, swav_loss, visreg_loss
+from lightly.loss import (
+  ibot_loss,
+  lejepa_loss,
+  swav_loss,
+  vicregl_loss,
+  visreg_loss,
+)
 from pytorch_metric_learning.losses import SupConLoss
+from sentence_transformers.sentence_transformer import losses as sentence_losses
 
 
 def solo(name):
@@ -110,6 +121,92 @@ def supcon(views, labels):
   # Its labels are of rows: those of the views, one after another.
   loss = SupConLoss(temperature=0.1)
   return loss(views.reshape(-1, views.shape[-1]), labels.repeat(len(views)))
+
+
+def vicregl(embeddings, maps, centers):
+  """Returns it of two global views and a local one, matches in their order."""
+  # lightly orders them by their distance. A channel that counts the places is
+  # carried along, by which they are put in order.
+  nearest = vicregl_loss.utils.nearest_neighbors
+
+  def in_order(inputs, candidates, distances, number):
+    places = torch.arange(inputs.shape[1], dtype=torch.float32)
+    places = places.expand(len(inputs), -1)[..., None]
+    found, matched = nearest(
+      torch.cat([inputs, places], dim=2),
+      torch.cat([candidates, places], dim=2),
+      distances,
+      number,
+    )
+    order = found[..., -1:].argsort(dim=1).expand_as(found)
+    return tuple(torch.gather(x, 1, order)[..., :-1] for x in (found, matched))
+
+  vicregl_loss.utils.nearest_neighbors = in_order
+  loss = vicregl_loss.VICRegLLoss(num_matches=(6, 2))
+  views = [
+    (z, m.reshape(len(m), 3, 3, -1))
+    for z, m in zip(embeddings, maps, strict=True)
+  ]
+  grids = [c.reshape(len(c), 3, 3, 2) for c in centers]
+  value = loss(views[:2], grids[:2], views[2:], grids[2:])
+  vicregl_loss.utils.nearest_neighbors = nearest
+  return value[0]
+
+
+def mae(predicted, images):
+  """Returns it with the second half of the patches masked."""
+  config = transformers.ViTMAEConfig(
+    image_size=8,
+    patch_size=4,
+    num_channels=3,
+    hidden_size=4,
+    num_attention_heads=1,
+    num_hidden_layers=1,
+    intermediate_size=4,
+    decoder_hidden_size=4,
+    decoder_num_attention_heads=1,
+    decoder_num_hidden_layers=1,
+    decoder_intermediate_size=4,
+    mask_ratio=0.5,
+    norm_pix_loss=True,
+  )
+  model = transformers.ViTMAEForPreTraining(config)
+  # What the decoder says is replaced, the loss of it is theirs.
+  decoder = model.decoder
+  said = transformers.models.vit_mae.modeling_vit_mae.ViTMAEDecoderOutput
+  decoder.forward = lambda *_, **__: said(logits=predicted)
+  noise = torch.arange(4.0).expand(len(images), -1)
+  return model(images, noise=noise).loss
+
+
+def sentences(temperature):
+  """Returns SimCSE's loss as sentence-transformers computes it."""
+  model = torch.nn.Module()
+  return sentence_losses.MultipleNegativesRankingLoss(
+    model, scale=1 / temperature
+  )
+
+
+def simcse(z_a, z_b, negatives=None):
+  """Returns it, with hard negatives if there are some."""
+  some = [z_a, z_b] + ([] if negatives is None else [negatives])
+  return sentences(0.05).compute_loss_from_embeddings(some, None)
+
+
+def siglip(z_a, z_b, scale, bias):
+  """Returns it."""
+  unit = torch.nn.functional.normalize
+  return open_clip.loss.SigLipLoss()(
+    unit(z_a, dim=1), unit(z_b, dim=1), scale, bias
+  )
+
+
+def clip(z_a, z_b, temperature):
+  """Returns it."""
+  unit = torch.nn.functional.normalize
+  return open_clip.loss.ClipLoss()(
+    unit(z_a, dim=1), unit(z_b, dim=1), 1 / temperature
+  )
 
 
 # Name, inputs, those that have a gradient, and the loss of them.
@@ -216,6 +313,41 @@ LOSSES = (
   ('sigreg', {'z': rows(21, 32, 8)}, ['z'], sigreg),
   ('lejepa', VIEWS, VIEWS, lejepa),
   ('visreg', VIEWS, VIEWS, visreg),
+  (
+    'vicregl',
+    {
+      'embeddings': rows(22, 3, 12, 5),
+      'maps': rows(23, 3, 12, 9, 4),
+      'centers': rows(24, 3, 12, 9, 2) * 20,
+    },
+    ['embeddings', 'maps'],
+    vicregl,
+  ),
+  (
+    'mae',
+    {'predicted': rows(25, 5, 4, 48), 'images': rows(26, 5, 3, 8, 8)},
+    ['predicted'],
+    mae,
+  ),
+  ('simcse', PAIR, PAIR, simcse),
+  (
+    'simcse_negatives',
+    {**PAIR, 'negatives': rows(27, 16, 8)},
+    [*PAIR, 'negatives'],
+    simcse,
+  ),
+  (
+    'clip',
+    {**PAIR, 'temperature': np.float32(0.07)},
+    [*PAIR, 'temperature'],
+    clip,
+  ),
+  (
+    'siglip',
+    {**PAIR, 'scale': np.float32(8), 'bias': np.float32(-3)},
+    [*PAIR, 'scale', 'bias'],
+    siglip,
+  ),
 )
 
 
@@ -228,6 +360,9 @@ def main():
     f'lightly {lightly.__version__}',
     'solo-learn 1.0.2',
     f'pytorch-metric-learning {pytorch_metric_learning.__version__}',
+    f'open_clip {open_clip.__version__}',
+    f'sentence-transformers {sentence_transformers.__version__}',
+    f'transformers {transformers.__version__}',
   ]
   print(', '.join(versions))
   for name, inputs, learned, loss in LOSSES:

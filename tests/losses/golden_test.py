@@ -31,6 +31,18 @@ def _ibot(student, teacher, masked):
   return losses.ibot(student, targets, masked, temperature=0.1)
 
 
+def _mae(predicted, images):
+  # Patches of 4 x 4: row, column, channel. The first two are seen.
+  n = len(images)
+  patches = images.reshape(n, 3, 2, 4, 2, 4).transpose(0, 2, 4, 3, 5, 1)
+  targets = losses.normalize_patches(patches.reshape(n, 4, 48))
+  return losses.mae(predicted[:, 2:], targets[:, 2:])
+
+
+def _simcse(*z):
+  return losses.simcse(*z, temperature=0.05)[0]
+
+
 # By file: ours of the same inputs.
 OURS = {
   'nt_xent': lambda z_a, z_b: losses.nt_xent(z_a, z_b, temperature=0.5),
@@ -68,6 +80,18 @@ OURS = {
   'lejepa': losses.lejepa,
   'visreg': lambda views, directions: losses.visreg(
     views, directions, weight=0.6
+  ),
+  'vicregl': lambda embeddings, maps, centers: losses.vicregl(
+    embeddings, maps, centers, matches=(6, 2), all_by_feature=False
+  ),
+  'mae': _mae,
+  'simcse': lambda z_a, z_b: _simcse(z_a, z_b),
+  'simcse_negatives': lambda z_a, z_b, negatives: _simcse(z_a, z_b, negatives),
+  'clip': lambda z_a, z_b, temperature: losses.clip(
+    z_a, z_b, temperature=temperature
+  ),
+  'siglip': lambda z_a, z_b, scale, bias: losses.siglip(
+    z_a, z_b, scale=scale, bias=bias
   ),
 }
 
