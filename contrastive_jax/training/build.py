@@ -41,7 +41,7 @@ class Job(NamedTuple):
   learning_rate: optax.Schedule
   optimizer: optax.GradientTransformation
   mesh: jax.sharding.Mesh
-  warmup_steps: int
+  quiet_steps: int  # before these nothing but 'not finite' is said
   grace_steps: int  # before these it is not said to be at chance
   notes: tuple[str, ...]  # what was decided for the user, one line each
   folder: pathlib.Path | None = None  # of a run that may have begun
@@ -170,7 +170,9 @@ def build(
       steps_per_epoch=steps_per_epoch,
     ),
     mesh=mesh,
-    warmup_steps=warmup_steps,
+    quiet_steps=health.quiet_steps(
+      warmup_steps, total_steps, tokens=run.vocabulary > 0
+    ),
     grace_steps=health.grace_steps(
       total_steps,
       idle_steps=(

@@ -178,7 +178,7 @@ class Report:
     self.last['verdict'] = health.verdict(
       self.last,
       grace_steps=job.grace_steps,
-      warmup_steps=min(job.warmup_steps, job.run.total_steps),
+      quiet_steps=job.quiet_steps,
       largest_rank=min(len(rows[0]) - 1, rows[0].shape[1]),
       known=job.objective.causes,
     )

@@ -75,3 +75,11 @@ def test_few_rows_or_dimensions_are_no_collapse(shape):
   # As for the threshold of many: a line is one.
   line = embedding.statistics([rows[:, :1] * np.ones(shape[1])])
   assert judge({**report, **line}, largest_rank=largest_rank) != 'ok'
+
+
+def test_text_is_given_time_to_tell_sentences_apart():
+  """To a transformer of random weights all of them are nearly alike."""
+  assert health.quiet_steps(30, 1000, tokens=False) == 30
+  assert health.quiet_steps(30, 1000, tokens=True) == 200
+  assert health.quiet_steps(300, 1000, tokens=True) == 300
+  assert health.quiet_steps(30, 100, tokens=True) == 100  # and then it is said
