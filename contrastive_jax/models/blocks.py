@@ -25,6 +25,7 @@ def perceptron(
   dtype: jnp.dtype,
   kernel_init: jax.nn.initializers.Initializer,
   name: str,
+  output_init: jax.nn.initializers.Initializer | None = None,
 ) -> heads.MLP:
   """Returns two layers of 4 width and width, with an exact GELU between.
 
@@ -33,6 +34,7 @@ def perceptron(
     dtype: of the computation.
     kernel_init: of both matrices.
     name: of the module.
+    output_init: of the second one, if that is another.
   """
   return heads.MLP(
     [4 * width, width],
@@ -40,6 +42,7 @@ def perceptron(
     hidden_bias=True,
     output_bias=True,
     kernel_init=kernel_init,
+    output_init=output_init,
     activation=heads.gelu,
     dtype=dtype,
     name=name,

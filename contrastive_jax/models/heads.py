@@ -84,6 +84,7 @@ class MLP(nn.Module):
     output_bias: Whether the last layer has one.
     norm_group: `group` of `normalization.BatchNorm`.
     kernel_init: Of the matrices.
+    output_init: Of the last one, if that is another.
     activation: After every layer but the last.
     dtype: Of the computation; parameters and the output are float32.
   """
@@ -95,6 +96,7 @@ class MLP(nn.Module):
   output_bias: bool = False
   norm_group: int | None = None
   kernel_init: jax.nn.initializers.Initializer = nn.initializers.lecun_normal()
+  output_init: jax.nn.initializers.Initializer | None = None
   activation: Callable[[jax.Array], jax.Array] = nn.relu
   dtype: jnp.dtype = jnp.float32
 
@@ -130,7 +132,7 @@ class MLP(nn.Module):
       x = nn.Dense(
         size,
         use_bias=self.output_bias if last else self.hidden_bias,
-        kernel_init=self.kernel_init,
+        kernel_init=(last and self.output_init) or self.kernel_init,
         dtype=self.dtype,
         name=f'dense{i + 1}',
       )(x)

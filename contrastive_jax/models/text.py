@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,7 +31,40 @@ _NAMES = {
 }
 ENCODERS = tuple(_NAMES)
 
-_INIT = nn.initializers.normal(0.02)  # BERT's, of all matrices
+_TOKENS = nn.initializers.normal(0.02)
+
+
+class Inits(NamedTuple):
+  """What parameters begin at: positions, and the matrices of a block."""
+
+  positions: nn.initializers.Initializer
+  attention: nn.initializers.Initializer  # of queries, keys and values
+  hidden: nn.initializers.Initializer  # of the perceptron
+  output: nn.initializers.Initializer  # of what is added to the sum
+
+
+def initializers(width: int, depth: int, post_norm: bool) -> Inits:
+  """Returns those of BERT (post-norm), or of CLIP's tower of text.
+
+  Args:
+    width: of a token.
+    depth: number of blocks.
+    post_norm: see `TextEncoder`.
+
+  Reference: google-research/bert, modeling.py; openai/CLIP, clip/model.py,
+  initialize_parameters.
+  """
+  normal = nn.initializers.normal
+  if post_norm:
+    return Inits(*[normal(0.02)] * 4)
+  return Inits(
+    positions=normal(0.01),
+    attention=normal(width**-0.5),
+    hidden=normal((2 * width) ** -0.5),
+    output=normal((2 * width * depth) ** -0.5),
+  )
+
+
 # BERT's; with it a token of equal numbers stays 0.
 _layer_norm = functools.partial(blocks.layer_norm, epsilon=1e-12)
 _POOLS = ('token', 'mean', 'last')
@@ -98,16 +131,19 @@ class _Attention(nn.Module):
 
   heads: int
   dtype: jnp.dtype
+  inits: Inits
 
   @nn.compact
   def __call__(self, x, seen, keep):
     batch, tokens, width = x.shape
 
-    def linear(name):
-      return nn.Dense(width, dtype=self.dtype, kernel_init=_INIT, name=name)
+    def linear(name, init):
+      return nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
     query, key, value = (
-      linear(name)(x).reshape(batch, tokens, self.heads, -1)
+      linear(name, self.inits.attention)(x).reshape(
+        batch, tokens, self.heads, -1
+      )
       for name in ('query', 'key', 'value')
     )
     logits = jnp.einsum(
@@ -119,7 +155,7 @@ class _Attention(nn.Module):
     if keep is not None:
       weights *= keep
     x = jnp.einsum('bhqk,bkhd->bqhd', weights.astype(self.dtype), value)
-    return linear('out')(x.reshape(batch, tokens, width))
+    return linear('out', self.inits.output)(x.reshape(batch, tokens, width))
 
 
 class Block(nn.Module):
@@ -128,6 +164,7 @@ class Block(nn.Module):
   heads: int
   post_norm: bool
   dtype: jnp.dtype
+  inits: Inits
 
   @nn.compact
   def __call__(
@@ -144,8 +181,14 @@ class Block(nn.Module):
     Returns:
       Like x.
     """
-    attention = _Attention(self.heads, self.dtype, name='attn')
-    mlp = blocks.perceptron(x.shape[-1], self.dtype, _INIT, name='mlp')
+    attention = _Attention(self.heads, self.dtype, self.inits, name='attn')
+    mlp = blocks.perceptron(
+      x.shape[-1],
+      self.dtype,
+      self.inits.hidden,
+      name='mlp',
+      output_init=self.inits.output,
+    )
     branches = (
       lambda y: attention(y, seen, keep[0]),
       lambda y: mlp(y, train=False),
@@ -232,11 +275,12 @@ class TextEncoder(nn.Module):
     """
     tokens, length = sentences['tokens'], sentences['length']
     rows, count = tokens.shape
+    init = initializers(self.width, self.depth, self.post_norm)
     table = self.param(
-      'token_embed', _INIT, (self.vocabulary, self.width), jnp.float32
+      'token_embed', _TOKENS, (self.vocabulary, self.width), jnp.float32
     )
     positions = self.param(
-      'pos_embed', _INIT, (self.longest, self.width), jnp.float32
+      'pos_embed', init.positions, (self.longest, self.width), jnp.float32
     )
     # Not `table[tokens]`: exported, the table is an array of NumPy.
     x = jnp.take(table, tokens, axis=0) + positions[:count]
@@ -257,7 +301,7 @@ class TextEncoder(nn.Module):
     block: Any = nn.remat(Block) if self.remat else Block
     for i in range(1, self.depth + 1):
       keep = drop.masks(shapes, i) if drop else [None] * 3
-      x = block(self.heads, self.post_norm, self.dtype, name=f'block{i}')(
+      x = block(self.heads, self.post_norm, self.dtype, init, name=f'block{i}')(
         x, seen, *keep
       )
     if not self.post_norm:

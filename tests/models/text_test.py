@@ -186,3 +186,31 @@ def test_as_many_parameters_as_bert(name, count):
     lambda: module.init(jax.random.key(0), sentences, train=False)
   )
   assert sum(x.size for x in jax.tree.leaves(shapes)) == count
+
+
+def test_parameters_begin_as_those_of_clip_or_bert():
+  """openai/CLIP, clip/model.py, initialize_parameters; BERT: 0.02."""
+  width, depth = 128, 2
+  wanted = {
+    'token_embed': 0.02,
+    'pos_embed': 0.01,
+    'query': width**-0.5,
+    'out': width**-0.5 * (2 * depth) ** -0.5,
+    'dense1': (2 * width) ** -0.5,
+    'dense2': width**-0.5 * (2 * depth) ** -0.5,
+  }
+  for name, clip in (('text_tiny', True), ('bert_tiny', False)):
+    _, variables = made(encoder_of(name=name))
+    params = variables['params']
+    block = params['block2']
+    found = {
+      'token_embed': params['token_embed'],
+      'pos_embed': params['pos_embed'],
+      'query': block['attn']['query']['kernel'],
+      'out': block['attn']['out']['kernel'],
+      'dense1': block['mlp']['dense1']['kernel'],
+      'dense2': block['mlp']['dense2']['kernel'],
+    }
+    for key, kernel in found.items():
+      std = wanted[key] if clip else 0.02
+      assert np.std(kernel) == pytest.approx(std, rel=0.05), (name, key)
