@@ -353,7 +353,7 @@ def study(
   text = '\n\n'.join(
     [
       f'Negatives that reach an accuracy, of {len(runs)} runs with {seeds} '
-      'seeds; all seeds, in rising order.',
+      f'{"seed" if seeds == 1 else "seeds"}; all seeds, in rising order.',
       _table(found, runs),
       *map(_sentence, _by_target(found).values()),
     ]
