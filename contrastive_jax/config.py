@@ -146,6 +146,7 @@ def base() -> Config:
       causal=False,
       dtype='float32',
       remat='none',
+      init='',
     )
   )
 

@@ -33,6 +33,12 @@ def main(argv: Sequence[str]) -> None:
   )
   parser.add_argument('--workdir', required=True, help='of the run')
   parser.add_argument('--to', required=True, choices=_FORMATS)
+  parser.add_argument(
+    '--tower',
+    choices=('encoder', 'text_encoder'),
+    default='encoder',
+    help='of a run of images with texts: text_encoder is that of the texts',
+  )
   parser.add_argument('--step', type=int, help='default: the newest')
   parser.add_argument('--output', help='default: WORKDIR/export_FORMAT')
   parser.add_argument(
@@ -54,6 +60,7 @@ def main(argv: Sequence[str]) -> None:
     done = export.export(
       options.workdir,
       options.to,
+      tower=options.tower,
       step=options.step,
       output=options.output,
       python=options.python,

@@ -92,7 +92,7 @@ def pretrain(
         say(f'continuing from the checkpoint of step {start_step:,}')
         if before is not None and before != job.run.total_steps:
           say(identity.extension(job.config, job.run, before, start_step))
-      elif job.config.encoder.init:
+      elif job.config.encoder.init or job.config.text_encoder.init:
         with processes.together():
           state, found = start.with_weights(job, state)
         for note in found:

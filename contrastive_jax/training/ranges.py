@@ -112,6 +112,7 @@ RANGES = {
   'text_encoder.causal': _ANY,
   'text_encoder.dtype': _of(among=('float32', 'bfloat16')),
   'text_encoder.remat': _of(among=('none', 'blocks')),
+  'text_encoder.init': _ANY,
   'data.held_out': _of(least=0, below=1),
   'augment.stages': Range({}, entries=str),  # each once, see `check`
   'augment.crop_rule': _of(among=tuple(crops.RULES)),

@@ -15,15 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import safetensors.numpy
-from flax import traverse_util
 
 from contrastive_jax.config import Config, Error, flat
 from contrastive_jax.evaluation import encoder as encoder_lib
-from contrastive_jax.models import encoders
 from contrastive_jax.training import build
 from contrastive_jax.training.sidefiles import atomic_write
-from contrastive_jax.training.state import TrainState
-from contrastive_jax.weights import formats, keymap
+from contrastive_jax.weights import formats, keymap, towers
 from contrastive_jax.weights.keymap import Arrays
 
 FORMATS = ('torchvision', 'timm', 'bert', 'safetensors', 'npz', 'stablehlo')
@@ -51,6 +48,7 @@ def export(
   workdir: str | pathlib.Path,
   to: str,
   *,
+  tower: str = 'encoder',
   step: int | None = None,
   output: str | pathlib.Path | None = None,
   python: str = sys.executable,
@@ -63,8 +61,10 @@ def export(
     to: of `FORMATS`. The first three are a torch state dict as safetensors,
       which `load_state_dict(strict=True)` takes; the next two our own names;
       the last a function of uint8 images, or tokens, of any batch size.
+    tower: of `towers.NAMES`: of images with texts there are two encoders.
     step: of the checkpoint; None: the newest.
-    output: folder; None: WORKDIR/export_FORMAT.
+    output: folder; None: WORKDIR/export_FORMAT, of texts
+      WORKDIR/export_FORMAT_text_encoder.
     python: an interpreter that has torch, and torchvision, timm or
       transformers.
     bound: of the largest difference, in root mean squares of the features.
@@ -78,16 +78,19 @@ def export(
       files stay, for a look at them.
   """
   config: Config = encoder_lib.read_config(workdir)
-  config.encoder.dtype = 'float32'
+  config.encoder.dtype = config.text_encoder.dtype = 'float32'
   job = build.build(
     config, encoder_lib.fitting_mesh(config), folder=pathlib.Path(workdir)
   )
+  own = towers.of(job, tower)
   state = encoder_lib.restore(job, workdir, step)
-  folder = pathlib.Path(output or pathlib.Path(workdir) / f'export_{to}')
+  name = f'export_{to}' + (f'_{tower}' if own.beside else '')
+  folder = pathlib.Path(output or pathlib.Path(workdir) / name)
   folder.mkdir(parents=True, exist_ok=True)
-  arrays = arrays_of(job, state)
-  images = _images(job)
-  ours = np.asarray(jax.jit(_call)(encoder_lib.frozen(job)(state), images))
+  arrays = towers.arrays_of(job, state, tower)
+  images = towers.inputs(job, own, IMAGES)
+  encode = encoder_lib.frozen(job, tower)(state)
+  ours = np.asarray(jax.jit(_call)(encode, images))
   # For whoever takes the encoder further: what it is to make of these images.
   named: Any = images if isinstance(images, dict) else {'images': images}
   np.savez(folder / 'reference.npz', **named, features=ours)
@@ -96,18 +99,20 @@ def export(
   notes: list[str] = []
   if to in ('torchvision', 'timm', 'bert'):
     theirs, versions, model = _to_torch(
-      job, arrays, images, to, folder, python, notes
+      job, own, arrays, images, to, folder, python, notes
     )
   elif to == 'stablehlo':
-    theirs, versions, model = _to_stablehlo(job, state, images, folder), '', {}
+    theirs, versions, model = _to_stablehlo(encode, images, folder), '', {}
   else:
-    theirs, versions, model = _to_ours(job, state, arrays, images, to, folder)
-  sidecar = _sidecar(job, int(state.step), to, model)
+    theirs, versions, model = _to_ours(
+      job, state, own, arrays, images, to, folder
+    )
+  sidecar = _sidecar(job, own, int(state.step), to, model)
   _write_json(folder / 'encoder.json', sidecar)
   certificate = {
     **_difference(ours, theirs),
     'bound': bound,
-    'images': f'the first {len(ours)} of {_split(job).name}',
+    'images': f'the first {len(ours)} of {towers.split(job).name}',
     'step': int(state.step),
     'format': to,
     'weights_sha256': _sha256(folder / sidecar['file']),
@@ -135,57 +140,13 @@ def export(
 _PACKAGES = ('contrastive_jax', 'jax', 'flax', 'numpy')
 
 
-def arrays_of(job: build.Job, state: TrainState) -> Arrays:
-  """Returns parameters and statistics of the evaluated encoder, by name.
-
-  Args:
-    job: of the state.
-    state: on any devices.
-
-  Raises:
-    Error: the objective, one from outside, has no part named encoder.
-  """
-  params, model_state = job.objective.evaluated(state.params, state.model_state)
-  try:
-    parts = params['encoder'], model_state['batch_stats']['encoder']
-  except (KeyError, TypeError):
-    raise Error(
-      f'{job.config.objective.name} has no encoder in its parameters and its '
-      'batch_stats: there is nothing to export'
-    ) from None
-  arrays: Arrays = {}
-  for part in map(jax.device_get, parts):
-    named = traverse_util.flatten_dict(part, sep='/')
-    arrays |= {name: np.asarray(array) for name, array in named.items()}
-  return arrays
-
-
 def _call(encode, images):
   return encode(images)
 
 
-def _split(job: build.Job):
-  return job.source.test or job.source.train
-
-
-def _images(job: build.Job) -> Any:
-  """The first examples of the run's test split, as it evaluates them."""
-  batches = job.modality.eval_batches(
-    _split(job),
-    batch_size=IMAGES,
-    process_index=0,
-    process_count=1,
-    limit=IMAGES,
-  )
-  batch = next(iter(batches))
-  mask = np.asarray(batch['mask'])
-  return jax.tree.map(lambda x: np.asarray(x)[mask], batch['input'])
-
-
-def _to_torch(job, arrays, images, to, folder, python, notes):
+def _to_torch(job, tower, arrays, images, to, folder, python, notes):
   """Writes a state dict; returns torch's features, versions, and the model."""
-  config = job.config.encoder
-  module = encoders.make(config, job.run).module
+  config, module = tower.config, tower.module
   channels = 0 if isinstance(images, dict) else images.shape[-1]
   model = formats.model(to, config, module, channels)
   state_dict = keymap.to_theirs(
@@ -238,7 +199,7 @@ def _to_torch(job, arrays, images, to, folder, python, notes):
       return found['own'], str(found['versions']), model
 
 
-def _to_ours(job, state, arrays, images, to, folder):
+def _to_ours(job, state, tower, arrays, images, to, folder):
   """Writes arrays under our names; returns features of what is read back."""
   named = {f'encoder/{name}': array for name, array in arrays.items()}
   if to == 'npz':
@@ -248,15 +209,14 @@ def _to_ours(job, state, arrays, images, to, folder):
   else:
     _save_safetensors(named, folder / 'encoder.safetensors')
     read = safetensors.numpy.load_file(folder / 'encoder.safetensors')
-  module = encoders.make(job.config.encoder, job.run).module
   own = {n.removeprefix('encoder/'): a for n, a in read.items()}
   params, model_state = job.objective.evaluated(state.params, state.model_state)
   variables = {
-    'params': keymap.filled(params['encoder'], own),
-    'batch_stats': keymap.filled(model_state['batch_stats']['encoder'], own),
+    'params': keymap.filled(params[tower.name], own),
+    'batch_stats': keymap.filled(model_state['batch_stats'][tower.name], own),
   }
   pixels = job.modality.frozen_input(images)
-  found = jax.jit(lambda v, x: module.apply(v, x, train=False))(
+  found = jax.jit(lambda v, x: tower.module.apply(v, x, train=False))(
     variables, pixels
   )
   return np.asarray(found), '', {}
@@ -265,9 +225,8 @@ def _to_ours(job, state, arrays, images, to, folder):
 _PARTS = slice(1), slice(1, None)
 
 
-def _to_stablehlo(job, state, images, folder) -> np.ndarray:
+def _to_stablehlo(encode, images, folder) -> np.ndarray:
   """Writes a function of uint8 images; returns the features of what is read."""
-  encode = encoder_lib.frozen(job)(state)
   encode = jax.tree.map(np.asarray, encode)
   (batch,) = jax.export.symbolic_shape('batch')
   shape = jax.tree.map(
@@ -297,7 +256,9 @@ def _difference(ours: np.ndarray, theirs: np.ndarray | None) -> dict[str, Any]:
   return dict(zip(names, (*values, *relative), strict=True))
 
 
-def _sidecar(job: build.Job, step: int, to: str, model: dict) -> dict[str, Any]:
+def _sidecar(
+  job: build.Job, tower: towers.Tower, step: int, to: str, model: dict
+) -> dict[str, Any]:
   """What somebody has to know who feeds images to the encoder."""
   config = json.loads(job.config.to_json())
   data = config['data']
@@ -308,7 +269,7 @@ def _sidecar(job: build.Job, step: int, to: str, model: dict) -> dict[str, Any]:
     'file': f'encoder.{suffix}',
     'format': to,
     'input': _sentences(job)
-    if job.run.vocabulary
+    if len(job.run.input_shape) == 1 or tower.beside
     else {
       'side': job.run.input_shape[0],
       'channels': job.run.input_shape[2],
@@ -326,7 +287,7 @@ def _sidecar(job: build.Job, step: int, to: str, model: dict) -> dict[str, Any]:
       'layout': 'NCHW' if model else 'NHWC',
     },
     **({'model': model} if model else {}),
-    'encoder': config['encoder'],
+    'encoder': config[tower.name],
     'objective': config['objective']['name'],
     'data': data['source'],
     'step': step,
@@ -338,7 +299,7 @@ def _sentences(job: build.Job) -> dict[str, Any]:
   """What somebody has to know who feeds sentences to the encoder."""
   return {
     'tokenizer': ', '.join(job.modality.files),
-    'max_length': job.run.input_shape[0],
+    'max_length': job.config.text.max_length,
     'tokens': 'int32 [b, n]; what follows a sentence is not looked at',
     'length': 'int32 [b], the tokens of each sentence',
   }

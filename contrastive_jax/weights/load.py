@@ -54,15 +54,18 @@ def load(
   module: Any,
   shapes: Mapping[str, tuple[int, ...]],
   found: files.Found | None = None,
+  section: str = 'encoder',
 ) -> Loaded:
-  """Returns the weights that `encoder.init` names, fitted to an encoder.
+  """Returns the weights that `init` names, fitted to an encoder.
 
   Args:
-    config: the config's `encoder`: its name, init and init_channels.
+    config: the config's `encoder` or `text_encoder`: its name, init, and of
+      images init_channels.
     data: the config's `data`, whose mean and std the weights have an idea of.
     module: the encoder; of a ViT its grid and interpolation are used.
     shapes: of all its parameters and statistics, by name ('norm/scale').
     found: the weights, if they are not in a file.
+    section: the name of `config`, for the sentences.
 
   Raises:
     Error: no such file, another encoder, names that are left over or missing,
@@ -77,14 +80,14 @@ def load(
   own = config.name.partition('_')[0].rstrip('0123456789')
   if family not in ('ours', 'bert' if own == 'minilm' else own):
     raise Error(
-      f'{path} holds a {family}, and encoder.name is {config.name}: the two '
+      f'{path} holds a {family}, and {section}.name is {config.name}: the two '
       'have to be of one family'
     )
   guessed = _kind(found)
   kind = kind or guessed
   arrays = dict(found.arrays)
   notes = [
-    f'encoder from {path}'
+    f'{section.replace("_", " ")} from {path}'
     + (f', {found.where}' if found.where else '')
     + f', read as of {kind}'
     + ('' if kind == guessed else f' (its names are those of {guessed})')

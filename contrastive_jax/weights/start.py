@@ -6,22 +6,21 @@ import jax
 import numpy as np
 
 from contrastive_jax.evaluation import encoder as encoder_lib
-from contrastive_jax.models import encoders
 from contrastive_jax.training import build, zero
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.weights import export, files, keymap, load
+from contrastive_jax.weights import files, keymap, load, towers
 
 
 def with_weights(
   job: build.Job, state: TrainState
 ) -> tuple[TrainState, tuple[str, ...]]:
-  """Returns the state with the encoder that `encoder.init` names.
+  """Returns the state with the encoders that the fields `init` name.
 
-  It takes the place of every copy of the encoder: of a target or a momentum
-  network, too. Heads stay at random weights.
+  One takes the place of every copy of it: of a target or a momentum network,
+  too. Heads stay at random weights.
 
   Args:
-    job: the parts; its `encoder.init` is not empty.
+    job: the parts; `encoder.init` or `text_encoder.init` is not empty.
     state: before the first step.
 
   Returns:
@@ -31,24 +30,37 @@ def with_weights(
   Raises:
     Error: weights that do not fit, or no such file.
   """
-  config = job.config
-  module = encoders.make(config.encoder, job.run).module
-  mine = export.arrays_of(job, zero.whole(state))
+  notes: tuple[str, ...] = ()
+  for name in towers.NAMES:
+    if job.config[name].init:
+      state, found = _with_weights(job, state, towers.of(job, name))
+      notes += found
+  return state, notes
+
+
+def _with_weights(
+  job: build.Job, state: TrainState, tower: towers.Tower
+) -> tuple[TrainState, tuple[str, ...]]:
+  mine = towers.arrays_of(job, zero.whole(state), tower.name)
   shapes = {name: array.shape for name, array in mine.items()}
-  kind, where = load.split_spec(config.encoder.init)
+  kind, where = load.split_spec(tower.config.init)
   found = None
   if kind == 'run':
     other, trained = encoder_lib.load(where)
+    # A tower of text may come from a run of text alone.
+    both = bool(other.objective.text_modules)
     found = files.Found(
       'ours',
-      export.arrays_of(other, trained),
+      towers.arrays_of(other, trained, tower.name if both else 'encoder'),
       f'step {int(trained.step):,} of {other.config.objective.name}',
       [],
     )
-  loaded = load.load(config.encoder, config.data, module, shapes, found)
+  loaded = load.load(
+    tower.config, job.config.data, tower.module, shapes, found, tower.name
+  )
 
   def put(node: Any, key: str = '') -> Any:
-    if key == 'encoder':
+    if key == tower.name:
       return jax.tree.map(_in_place, node, keymap.filled(node, loaded.arrays))
     if isinstance(node, dict):
       return {name: put(value, name) for name, value in node.items()}

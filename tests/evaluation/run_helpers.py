@@ -1,9 +1,9 @@
 """What tests look at of a finished run."""
 
 from contrastive_jax.evaluation import encoder
-from contrastive_jax.weights import export
+from contrastive_jax.weights import towers
 
 
 def arrays_of(workdir):
   """Parameters and statistics of its encoder, by name."""
-  return export.arrays_of(*encoder.load(workdir))
+  return towers.arrays_of(*encoder.load(workdir))

@@ -15,6 +15,8 @@ from contrastive_jax.evaluation.run import evaluate
 from contrastive_jax.reporting import document, embeddings, folder
 from contrastive_jax.reporting import sheet as sheets
 from contrastive_jax.train import pretrain
+from contrastive_jax.training import build
+from contrastive_jax.weights import export, start, towers
 from experiments import small_configs
 from tests import tiny
 
@@ -129,6 +131,41 @@ def test_a_locked_tower_stays_as_it_is(workdir, tmp_path):
   summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   base = json.loads((workdir / 'summary.json').read_text())
   assert summary['knn_accuracy'] == base['knn_accuracy']
+
+
+def test_a_tower_of_text_comes_in_and_goes_out(workdir, tmp_path):
+  job, state = encoder.load(workdir)
+  trained = towers.arrays_of(job, state, 'text_encoder')
+  done = export.export(
+    workdir, 'npz', tower='text_encoder', output=tmp_path / 'text'
+  )
+  assert done.certificate['largest_relative'] < 1e-5
+  assert done.certificate['parameters'] == sum(a.size for a in trained.values())
+  sidecar = json.loads((tmp_path / 'text' / 'encoder.json').read_text())
+  assert sidecar['input']['max_length'] == job.config.text.max_length
+  config = tiny.shrink(small_configs.load('clip'))
+  config.text.tokenizer = str(workdir / 'tokenizer.json')
+  for init in (f'run:{workdir}', str(tmp_path / 'text' / 'encoder.npz')):
+    config.text_encoder.init = init
+    other = build.build(config)
+    fresh = build.init_state(other)
+    begun, notes = start.with_weights(other, fresh)
+    assert notes[0].startswith('text encoder from')
+    found = towers.arrays_of(other, begun, 'text_encoder')
+    for name, array in trained.items():
+      np.testing.assert_array_equal(found[name], array)
+    # The images' tower is where it was.
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      begun.params['encoder'],
+      fresh.params['encoder'],
+    )
+  config.text_encoder.name = 'bert_tiny'
+  with pytest.raises(Error, match='does not fit bert_tiny'):
+    other = build.build(config)
+    start.with_weights(other, build.init_state(other))
+  with pytest.raises(Error, match='there is no tower head'):
+    export.export(workdir, 'npz', tower='head')
 
 
 def test_both_towers_are_embedded_and_searched(workdir, tmp_path, monkeypatch):

@@ -159,7 +159,12 @@ def test_what_has_no_range_is_known():
     for name, allowed in ranges.RANGES.items()
     if not allowed.ends and kind_of(name) is not bool
   }
-  files = 'encoder.init', 'text.tokenizer', 'text_encoder.name'
+  files = (
+    'encoder.init',
+    'text.tokenizer',
+    'text_encoder.name',
+    'text_encoder.init',
+  )
   assert free == {*NAMES, *PATTERNS, *files, 'augment.stages'}
 
 

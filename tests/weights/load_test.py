@@ -14,7 +14,14 @@ from contrastive_jax import config as config_lib
 from contrastive_jax import train
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.models import encoders
-from contrastive_jax.weights import export, files, formats, keymap, load
+from contrastive_jax.weights import (
+  export,
+  files,
+  formats,
+  keymap,
+  load,
+  towers,
+)
 from tests import tiny
 
 
@@ -272,8 +279,8 @@ def test_a_run_begins_with_what_another_one_has_learned(
   config.optimizer.weight_decay = 0.0
   train.pretrain(config, tmp_path / 'next')
   _, after = encoder_lib.load(tmp_path / 'next')
-  before = export.arrays_of(job, state)
-  for name, array in export.arrays_of(job, after).items():
+  before = towers.arrays_of(job, state)
+  for name, array in towers.arrays_of(job, after).items():
     if '/mean' not in name and '/var' not in name:
       np.testing.assert_allclose(array, before[name], rtol=1e-6, atol=1e-6)
   assert (
