@@ -14,6 +14,7 @@ NOTEBOOKS = sorted((ROOT / 'experiments' / 'notebooks').glob('*.ipynb'))
 PICTURES = {
   'from_images_to_a_classifier': 4,
   'mutual_information': 1,
+  'search_sentences': 2,
   'temperature_batch_size': 2,
 }
 _LONGEST_CELL = 600  # seconds; one takes a minute and a half on idle cores
