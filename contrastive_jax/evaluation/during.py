@@ -193,7 +193,9 @@ class Watch:
     Raises:
       Worse: they are worse, and the run is to stop then.
     """
-    word, sentence = verdict(report.get('since_start', {}))
+    word, sentence = verdict(
+      report.get('since_start', {}), self._job.modality.plural
+    )
     at_end = report['step'] == self._job.run.total_steps
     if word == 'worse' and self._job.config.on_worse == 'stop' and not at_end:
       raise Worse(f'at step {report["step"]:,} {sentence}', report)
@@ -202,11 +204,14 @@ class Watch:
     self._said = word
 
 
-def verdict(gains: dict[str, tuple[float, float, float]]) -> tuple[str, str]:
+def verdict(
+  gains: dict[str, tuple[float, float, float]], plural: str = 'images'
+) -> tuple[str, str]:
   """Returns what has become of the features, in a word and in a sentence.
 
   Args:
     gains: `since_start` of `Watch.measure`.
+    plural: what the examples are.
 
   Returns:
     'better', 'worse', 'no difference', 'mixed', or '' if nothing is known; and
@@ -236,7 +241,7 @@ def verdict(gains: dict[str, tuple[float, float, float]]) -> tuple[str, str]:
     'no difference': 'are not known to differ from those before the first step',
     'mixed': 'have become better by one measure and worse by the other',
   }[word]
-  return word, f'the features {of}: {numbers}, 95 %, on the same images'
+  return word, f'the features {of}: {numbers}, 95 %, on the same {plural}'
 
 
 def _probe(

@@ -40,7 +40,7 @@ def gradients(
   small = _small(job)
   yield from _compared(
     lambda devices, seed: _error(job, small, devices, seed),
-    f'gradient of {job.config.objective.name}, {small.batch_size} images',
+    f'gradient of {job.config.objective.name}, {small.batch_size} {job.modality.plural}',
     here,
     simulated,
   )
@@ -153,7 +153,9 @@ def speeds(job: build.Job) -> Iterator[Line]:
   once()  # compiles
   stepped = _timed(once)
   rates = [job.run.batch_size / seconds for seconds in (loaded, stepped)]
-  sentence = 'input {:,.0f} images/s, step {:,.0f}'.format(*rates)
+  sentence = 'input {:,.0f} {}/s, step {:,.0f}'.format(
+    rates[0], job.modality.plural, rates[1]
+  )
   if loaded <= stepped:
     yield 'ok', f'{sentence}: the input keeps up'
   else:

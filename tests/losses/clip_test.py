@@ -124,3 +124,13 @@ def test_replicas_together_learn_one_temperature():
   np.testing.assert_allclose(
     jax.jit(mapped)(*z), jax.grad(loss)(jnp.float32(0.1)), rtol=1e-5
   )
+
+
+def test_eight_thousand_pairs_take_less_than_a_gibibyte():
+  """Beside the towers, gradient and statistics included."""
+  z = jax.ShapeDtypeStruct((8192, 512), jnp.float32)
+  loss = functools.partial(clip_and_statistics, temperature=0.07)
+  both = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+  memory = jax.jit(both).lower(z, z).compile().memory_analysis()
+  assert memory is not None
+  assert memory.temp_size_in_bytes < 0.25 * 2**30  # all logits would be that
