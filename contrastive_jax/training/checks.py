@@ -40,7 +40,8 @@ def gradients(
   small = _small(job)
   yield from _compared(
     lambda devices, seed: _error(job, small, devices, seed),
-    f'gradient of {job.config.objective.name}, {small.batch_size} {job.modality.plural}',
+    f'gradient of {job.config.objective.name}, {small.batch_size} '
+    f'{job.modality.plural}',
     here,
     simulated,
   )
@@ -152,10 +153,8 @@ def speeds(job: build.Job) -> Iterator[Line]:
 
   once()  # compiles
   stepped = _timed(once)
-  rates = [job.run.batch_size / seconds for seconds in (loaded, stepped)]
-  sentence = 'input {:,.0f} {}/s, step {:,.0f}'.format(
-    rates[0], job.modality.plural, rates[1]
-  )
+  read, trained = (job.run.batch_size / x for x in (loaded, stepped))
+  sentence = f'input {read:,.0f} {job.modality.plural}/s, step {trained:,.0f}'
   if loaded <= stepped:
     yield 'ok', f'{sentence}: the input keeps up'
   else:

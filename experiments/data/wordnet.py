@@ -1,11 +1,12 @@
 """WordNet 3.0 as a table of sentences: Debian's package wordnet-base.
 
   apt-get install wordnet-base
-  python -m experiments.data.wordnet --output=wordnet.csv
+  python -m experiments.data.wordnet --output=wordnet.csv [--every=20]
 
 A row is a synset: `text` its gloss without examples, `pair` its first example
 sentence if there is one, `label` its lexicographer file (45 of them), `split`
-test for every tenth synset of a file. (Princeton University, WordNet 3.0, whose
+test for every tenth synset of a file; `--every=20` is a twentieth of all, of
+each file. (Princeton University, WordNet 3.0, whose
 license is in the files.)
 """
 
@@ -53,12 +54,17 @@ def main(argv: list[str]) -> None:
   parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
   parser.add_argument('--output', default='wordnet.csv', metavar='FILE')
   parser.add_argument('--folder', type=pathlib.Path, default=FOLDER)
+  parser.add_argument('--every', type=int, default=1, metavar='N')
   options = parser.parse_args(argv[1:])
+  met: collections.Counter[str] = collections.Counter()
   seen, pairs = collections.Counter(), 0
   with open(options.output, 'w', encoding='utf-8', newline='') as file:
     writer = csv.writer(file)
     writer.writerow(['text', 'pair', 'label', 'split'])
     for text, example, name in synsets(options.folder):
+      met[name] += 1
+      if (met[name] - 1) % options.every:
+        continue
       split = 'train' if seen[name] % 10 else 'test'
       writer.writerow([text, example, name, split])
       seen[name] += 1
