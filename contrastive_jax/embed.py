@@ -44,7 +44,11 @@ def main(argv: Sequence[str]) -> None:
     '--split', choices=('train', 'test', 'all'), default='all'
   )
   parser.add_argument('--step', type=int, help='default: the newest')
-  parser.add_argument('--layer', default='encoder', help='or projector')
+  parser.add_argument(
+    '--layer',
+    default='encoder',
+    help='or projector; of texts text_encoder, text_projector',
+  )
   parser.add_argument(
     '--whole_image',
     action='store_true',
@@ -86,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
       whole_image=options.whole_image,
       texts=options.layer in given.job.objective.text_modules,
     )
-    lines, plural = [], given.job.modality.plural
+    lines, plural = [], neighbors.plural(found, given.job)
     if options.duplicates is not None:
       path = output.with_suffix('.duplicates.csv')
       root = embed.folder(options.images or given.source.name)

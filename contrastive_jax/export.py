@@ -2,7 +2,8 @@
 
   python -m contrastive_jax.export --workdir=runs/digits --to=torchvision
 
-Writes into WORKDIR/export_FORMAT (or --output) the weights, encoder.json (what
+Writes into WORKDIR/export_FORMAT (of a tower of text
+WORKDIR/export_FORMAT_text_encoder; or --output) the weights, encoder.json (what
 its images have to be like: size, mean, std, interpolation), and
 certificate.json: how far the features of both are apart on 32 images of the
 run's own data. It fails if that is above --bound. For the first three an

@@ -198,7 +198,8 @@ def write(
     paths = [
       str((splits[s].paths or ())[i]) for s, i in zip(which, ids, strict=True)
     ]
-    same = copies(paths)
+    # Several rows of one image are no copies of it.
+    same = {a: b for a, b in copies(paths).items() if paths[a] != paths[b]}
     join(
       first,
       np.fromiter(same, np.int32, len(same)),

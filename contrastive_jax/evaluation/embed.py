@@ -237,10 +237,11 @@ def compute(
     Error: the folder is of another call, or a vector is not finite.
   """
   if whole_image and (given.source.modality != 'images' or texts):
-    raise Error(f'{given.source.name} has no images to be taken as a whole')
+    raise Error('--whole_image is of images, and these are texts')
   for split in given.splits.values():
-    if texts and split.captions is None:
-      raise Error(f'{split.name} has no texts beside its images')
+    without = sum(not text for text in split.captions or [''] * split.size)
+    if texts and without:
+      raise Error(f'{without:,} of {split.size:,} of {split.name} have no text')
   crop = 'the whole image' if whole_image else given.job.config.data.eval_crop
   about = {**given.about, **about, 'crop': crop}
   if ids is None:

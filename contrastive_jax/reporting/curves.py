@@ -90,8 +90,8 @@ def _online(runs: Sequence[Run]) -> list[str]:
       + _course(measured, 'online_knn')
       + ' '
       + _course(measured, 'online_probe'),
-      'Frozen features of at most 2,048 test images, given 4,096 training '
-      'images; the first point is before the first step.',
+      'Frozen features of at most 2,048 test examples, given 4,096 of '
+      'training; the first point is before the first step.',
     ),
     *sentences,
   ]

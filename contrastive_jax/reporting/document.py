@@ -254,7 +254,7 @@ def _found_by_text(seen: Embeddings) -> list[str]:
     caption = seen.captions[query]
     cells = [page.group('td', [page.thumbnail(caption, caption)])]
     for row, cosine in zip(nearest, similarity, strict=True):
-      own = seen.captions[row] == caption
+      own = seen.names[row] == seen.names[query]
       text = f'{cosine:.2f}' + (' ✓' if own else '')
       cells.append(_cell(seen.images[row], text, 'right' if own else ''))
     rows.append(page.group('tr', cells))

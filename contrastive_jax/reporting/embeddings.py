@@ -33,6 +33,7 @@ class Embeddings(NamedTuple):
     images: of each [side, side, channels], or a text.
     plural: what they are called.
     captions: of each image the text beside it, if the run has both.
+    names: of each image its path, likewise.
     common: float32 [n, d] of length 1, of the images and of these texts, in the
       space that both are in.
   """
@@ -45,6 +46,7 @@ class Embeddings(NamedTuple):
   images: list[Any]
   plural: str = 'images'
   captions: tuple[str, ...] = ()
+  names: tuple[str, ...] = ()
   common: tuple[np.ndarray, np.ndarray] | None = None
 
 
@@ -193,9 +195,10 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
   pictures = job.modality.preview.pictures(
     split, side=min(job.run.input_shape[0], _SIDE), limit=_IMAGES
   )
-  captions, common = (), None
-  if job.objective.text_modules and split.captions:
+  captions, names, common = (), (), None
+  if job.objective.text_modules and split.captions and all(split.captions):
     captions = tuple(split.captions[i] for i in ids)
+    names = tuple(split.describe(int(i)) for i in ids)
     common = _common(job, state, split, captions)
   return Embeddings(
     step=int(state.step),
@@ -206,6 +209,7 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
     images=[pictures[int(i)] for i in ids],
     plural=job.modality.plural,
     captions=captions,
+    names=names,
     common=common,
   )
 

@@ -77,7 +77,7 @@ def write(
   check(k, len(found.vectors), seed)
   rows, index, similarity = nearest(found, k, seed)
   about = (
-    f'{len(rows)} of {len(found.vectors):,} {_plural(found, job)}, chosen by '
+    f'{len(rows)} of {len(found.vectors):,} {plural(found, job)}, chosen by '
     f'seed {seed}, and the {k} others with the largest cosine each'
   )
   _write(found, job, rows, index, similarity, about, output)
@@ -98,23 +98,39 @@ def search(
     job: as of `write`.
     texts: what is searched for.
     vectors: of these, [q, d], in the space of those that were found.
-    k: how many to show of each.
+    k: how many to show of each; an image with several texts is one.
     output: an .html file.
 
   Returns:
-    Of each text the names of what is nearest, nearest first.
+    Of each text what is nearest, nearest first: texts, or names of images.
   """
-  k = min(k, len(found.vectors))
-  similarity, index = knn.nearest(found.vectors, vectors, k=k)
+  n = len(found.vectors)
+  similarity, index = knn.nearest(found.vectors, vectors, k=min(n, 8 * k))
+  hits, alike = [], []
+  for rows, cosines in zip(index, similarity, strict=True):
+    names = found.names(found.numbers[rows])
+    if plural(found, job) != 'images':
+      names = rows.tolist()  # each text is one, whatever it is beside
+    _, first = np.unique(names, return_index=True)
+    first = np.sort(first)[:k]
+    hits.append(rows[first])
+    alike.append(cosines[first])
   about = (
-    f'{len(texts)} texts, and the {k} of {len(found.vectors):,} '
-    f'{_plural(found, job)} with the largest cosine each'
+    f'{len(texts)} texts, and the {min(k, n)} of {len(found.vectors):,} '
+    f'{plural(found, job)} with the largest cosine each'
   )
-  _write(found, job, texts, index, similarity, about, output)
-  return [found.names(found.numbers[others]) for others in index]
+  pictures = _write(found, job, texts, hits, alike, about, output)
+
+  def name(row: int) -> str:
+    if isinstance(picture := pictures[row], str):
+      return picture
+    return found.names(found.numbers[row : row + 1])[0]
+
+  return [[name(int(row)) for row in rows] for rows in hits]
 
 
-def _plural(found: Embedded, job: build.Job) -> str:
+def plural(found: Embedded, job: build.Job) -> str:
+  """Returns what vectors are of: 'images', 'sentences', 'texts'."""
   if not job.objective.text_modules:
     return job.modality.plural
   texts = found.about['layer'] in job.objective.text_modules
@@ -125,21 +141,22 @@ def _write(
   found: Embedded,
   job: build.Job,
   queries: Sequence[str] | np.ndarray,
-  index: np.ndarray,
-  similarity: np.ndarray,
+  index: Sequence[np.ndarray],
+  similarity: Sequence[np.ndarray],
   about: str,
   output: pathlib.Path,
-) -> None:
+) -> dict[int, Any]:
   """Writes the page; queries are texts, or rows of those that were found."""
   rows = [query for query in queries if not isinstance(query, str)]
-  shown = np.unique(np.concatenate([rows, index.ravel()]).astype(int))
+  shown = np.unique(np.concatenate([rows, *index]).astype(int))
   pictures = _pictures(found, job, shown)
   labels = found.class_names()
 
   def cell(row: int, below: str, kind: str = '') -> str:
     name = found.names(found.numbers[row : row + 1])[0]
     label = int(found.labels[row])
-    lines = [os.path.basename(name), below]
+    text = isinstance(pictures[row], str)
+    lines = ['' if text else os.path.basename(name), below]
     if labels and label >= 0:
       lines.append(labels[label])
     texts = [page.element('div', text) for text in lines if text]
@@ -173,6 +190,7 @@ def _write(
   title = f'Nearest neighbors in {of["images"]}'
   body = [page.element('h1', title), page.element('p', text), table]
   sidefiles.atomic_write(output, page.document(title, body))
+  return pictures
 
 
 def _pictures(

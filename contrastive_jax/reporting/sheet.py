@@ -144,7 +144,14 @@ def draw(views: Sheet, count: int = 8) -> Figure:
       axes = figure.add_subplot(grid[row, column])
       axes.set_axis_off()
       if isinstance(cell := cells[row], str):
-        axes.text(0, 0.5, _short(cell), va='center', fontsize=6.5)
+        axes.text(
+          0,
+          0.5,
+          _short(cell),
+          va='center',
+          fontsize=6.5,
+          parse_math=False,  # a dollar is one
+        )
       else:
         axes.imshow(page.shown(cell), cmap='gray', vmin=0, vmax=1)
   for column, title in enumerate(('image', *views.titles)):
@@ -172,7 +179,7 @@ def _draw_texts(views: Sheet, count: int) -> Figure:
   for row in zip(*columns, strict=True):
     texts = [textwrap.wrap(text, wide) for text in row]
     for column, text in enumerate(texts):
-      figure.text(column, lines, '\n'.join(text))
+      figure.text(column, lines, '\n'.join(text), parse_math=False)
     lines += 1 + max(map(len, texts))
   size = width * len(columns), 0.6 + 0.19 * lines
   figure.set_size_inches(*size)

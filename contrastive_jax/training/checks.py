@@ -184,7 +184,7 @@ def _small(job: build.Job) -> Config:
   rows = _ROWS_LARGE if large else _ROWS
   if config.batch_size > rows:
     config.batch_size, config.microbatch = rows, 0
-  config.encoder.dtype = 'float32'
+  config.encoder.dtype = config.text_encoder.dtype = 'float32'
   if 'slices' in config.objective:
     # Sorted values that are equal but for the last bit change places: the
     # fewer, the fewer.

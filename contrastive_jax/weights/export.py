@@ -130,7 +130,7 @@ def export(
   relative = certificate['largest_relative']
   if relative is not None and not relative <= bound:
     raise Error(
-      f'the exported encoder is not the trained one: on {len(images)} images '
+      f'the exported encoder is not the trained one: on {len(ours)} examples '
       f'its features differ by up to {relative:.2g} of their size, and at most '
       f'{bound:g} is allowed; see {folder}/certificate.json'
     )

@@ -102,6 +102,11 @@ def load(
     if module.__class__.__name__ == 'ViT':
       _check_positions(arrays, module, path)
     if family == 'bert':
+      if module.causal:
+        raise Error(
+          f'{path} holds a BERT, which reads in both directions: set '
+          f'{section}.causal=False'
+        )
       _fold_types(arrays, module, path)
     rules = _rules(found, arrays)
     mine, missing, over = keymap.to_ours(rules, arrays, shapes)
@@ -216,7 +221,14 @@ def _fitted(
   """An array of our shape; by a declared rule, if it is another."""
   if array.shape == shape:
     return array
-  if name == 'pos_embed' and array.shape[2] == shape[2]:
+  if name == 'pos_embed' and array.ndim == 2 and array.shape[1] == shape[1]:
+    if len(array) > shape[0]:
+      return array[: shape[0]]
+    raise Error(
+      f'{path} is for sentences of at most {len(array)} tokens: set '
+      'text.max_length'
+    )
+  if name == 'pos_embed' and array.ndim == 3 and array.shape[2] == shape[2]:
     side = math.isqrt(array.shape[1] - 1)
     if side**2 == array.shape[1] - 1:
       notes.append(

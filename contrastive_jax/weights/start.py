@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from contrastive_jax.config import Error
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.training import build, zero
 from contrastive_jax.training.state import TrainState
@@ -49,6 +50,9 @@ def _with_weights(
     other, trained = encoder_lib.load(where)
     # A tower of text may come from a run of text alone.
     both = bool(other.objective.text_modules)
+    if tower.beside or job.run.vocabulary and not job.objective.text_modules:
+      there = other.config.text_encoder if both else other.config.encoder
+      _check_text(job, other, tower, there, where)
     found = files.Found(
       'ours',
       towers.arrays_of(other, trained, tower.name if both else 'encoder'),
@@ -70,6 +74,24 @@ def _with_weights(
     state.replace(params=put(state.params), model_state=put(state.model_state)),
     loaded.notes,
   )
+
+
+def _check_text(
+  job: build.Job, other: build.Job, tower: towers.Tower, theirs: Any, where: str
+) -> None:
+  """Refuses weights that know other tokens, or read in another direction."""
+  for name, text in other.modality.files.items():
+    if job.modality.files.get(name) != text:
+      raise Error(
+        f'{where} has a tokenizer of its own, to which its weights belong: set '
+        f'text.tokenizer={where}/{name}'
+      )
+  for field in ('causal', 'pool'):
+    if tower.config[field] != theirs[field]:
+      raise Error(
+        f'{where} was trained with {field}={theirs[field]}: set '
+        f'{tower.name}.{field} to that'
+      )
 
 
 def _in_place(array: jax.Array, value: np.ndarray) -> jax.Array:

@@ -56,6 +56,8 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--folder', type=pathlib.Path, default=FOLDER)
   parser.add_argument('--every', type=int, default=1, metavar='N')
   options = parser.parse_args(argv[1:])
+  if options.every < 1:
+    sys.exit(f'error: --every={options.every} is below 1')
   met: collections.Counter[str] = collections.Counter()
   seen, pairs = collections.Counter(), 0
   with open(options.output, 'w', encoding='utf-8', newline='') as file:

@@ -1,5 +1,7 @@
 """A run of images with texts: retrieval both ways, and classes by names."""
 
+import dataclasses
+import io
 import json
 
 import jax
@@ -12,7 +14,7 @@ from contrastive_jax.config import Error
 from contrastive_jax.evaluation import embed as embed_lib
 from contrastive_jax.evaluation import encoder, zero_shot
 from contrastive_jax.evaluation.run import evaluate
-from contrastive_jax.reporting import document, embeddings, folder
+from contrastive_jax.reporting import document, embeddings, folder, neighbors
 from contrastive_jax.reporting import sheet as sheets
 from contrastive_jax.train import pretrain
 from contrastive_jax.training import build
@@ -160,10 +162,25 @@ def test_a_tower_of_text_comes_in_and_goes_out(workdir, tmp_path):
       begun.params['encoder'],
       fresh.params['encoder'],
     )
-  config.text_encoder.name = 'bert_tiny'
-  with pytest.raises(Error, match='does not fit bert_tiny'):
-    other = build.build(config)
-    start.with_weights(other, build.init_state(other))
+
+  def refused(**fields):
+    changed = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict(fields)
+    other = build.build(changed)
+    with pytest.raises(Error) as error:
+      start.with_weights(other, build.init_state(other))
+    return str(error.value)
+
+  assert 'does not fit bert_tiny' in refused(
+    **{'text_encoder.name': 'bert_tiny'}
+  )
+  ours = {'text_encoder.init': f'run:{workdir}'}
+  other = refused(**ours, **{'text.vocabulary': 300, 'text.tokenizer': ''})
+  assert f'set text.tokenizer={workdir}/tokenizer.json' in other
+  other = refused(**ours, **{'text_encoder.causal': False})
+  assert 'was trained with causal=True' in other
+  longer = job.config.text.max_length + 1
+  assert 'set text.max_length' in refused(**{'text.max_length': longer})
   with pytest.raises(Error, match='there is no tower head'):
     export.export(workdir, 'npz', tower='head')
 
@@ -217,6 +234,37 @@ def test_the_report_finds_images_by_text(workdir, tmp_path):
   assert 'Images by their texts' in output.read_text()
 
 
+def test_an_image_is_found_once(workdir, tmp_path):
+  """However many texts it has, which are rows of their own."""
+  job, state = encoder.load(workdir)
+  test = job.source.test
+  paths = tuple(test.paths[i // 5] for i in range(test.size))
+  split = dataclasses.replace(test, paths=paths)
+  given = embed_lib.opened(workdir, say=str)
+  given = given._replace(splits={'test': split})
+  found = embed_lib.compute(
+    given,
+    encoder.frozen(job, 'projector')(state),
+    tmp_path / 'part',
+    {'layer': 'projector'},
+  )
+  vectors = embed_lib.of_texts(given, 'projector', ['seven', '$ and $#'])
+  hits = neighbors.search(
+    found, job, ['seven', '$ and $#'], vectors, 4, tmp_path / 'a.html'
+  )
+  assert [len(set(names)) for names in hits] == [4, 4]
+
+
+def test_what_has_no_text_is_not_embedded_as_one(workdir, tmp_path):
+  given = embed_lib.opened(workdir, split='test', say=str)
+  test = given.splits['test']
+  without = dataclasses.replace(test, captions=('', *test.captions[1:]))
+  given = given._replace(splits={'test': without})
+  encode = encoder.frozen(given.job, 'text_projector')(given.state)
+  with pytest.raises(Error, match=r'1 of 32 of .* have no text'):
+    embed_lib.compute(given, encode, tmp_path / 'a', {}, texts=True)
+
+
 def test_a_sheet_has_pictures_and_texts(workdir):
   job, _ = encoder.load(workdir)
   views = sheets.sheet(job)
@@ -226,3 +274,9 @@ def test_a_sheet_has_pictures_and_texts(workdir):
   figure = sheets.draw(views, 4)
   written = {text.get_text() for a in figure.axes for text in a.texts}
   assert written and written <= set(views.views[1])
+  # A dollar is no formula.
+  costs = ['price: $20 #1 and $30 %'] * len(views.images)
+  priced = views._replace(views=(views.views[0], costs))
+  sheets.draw(priced, 2).savefig(io.BytesIO())
+  texts = sheets.Sheet(costs, (costs, costs), ('a', 'b'), ())
+  sheets.draw(texts, 2).savefig(io.BytesIO())
