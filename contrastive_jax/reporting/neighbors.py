@@ -80,7 +80,7 @@ def write(
     f'{len(rows)} of {len(found.vectors):,} {plural(found, job)}, chosen by '
     f'seed {seed}, and the {k} others with the largest cosine each'
   )
-  _write(found, job, rows, index, similarity, about, output)
+  _write(found, job, rows, list(index), list(similarity), about, output)
 
 
 def search(
