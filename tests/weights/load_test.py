@@ -295,7 +295,7 @@ def test_an_export_that_differs_fails(trained, tmp_path, monkeypatch):
   monkeypatch.setattr(
     export,
     '_to_stablehlo',
-    lambda job, state, images, f: (
+    lambda encode, images, f: (
       (f / 'encoder.stablehlo').write_bytes(b'') or np.ones((32, 16))
     ),
   )
