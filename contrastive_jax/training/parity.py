@@ -31,6 +31,7 @@ def gradient_on(
   *,
   source: Source | None = None,
   among: Any = None,
+  seed: int = 1,
 ) -> tuple:
   """Returns gradient, model state and metrics of a run's first batch.
 
@@ -41,6 +42,7 @@ def gradient_on(
     late: in `late_state`, not in `moved_state`.
     source: as of `build.build`.
     among: of which devices; None: the job's.
+    seed: of `moved_state`.
 
   Returns:
     Three trees of NumPy arrays.
@@ -53,13 +55,13 @@ def gradient_on(
     mapping,
     donate=False,
   )
-  state = moved_state(job)
+  state = moved_state(job, seed)
   if late:
     state = jax.device_put(late_state(config), NamedSharding(job.mesh, P()))
   return jax.device_get(gradient_fn(state, build.first_batch(job))[0])
 
 
-def moved_state(job: build.Job) -> TrainState:
+def moved_state(job: build.Job, seed: int = 1) -> TrainState:
   """Returns the initial state, every parameter moved off its initial value.
 
   Scales that begin at zero would hide the gradient of all that lies before. A
@@ -69,13 +71,14 @@ def moved_state(job: build.Job) -> TrainState:
 
   Args:
     job: the parts.
+    seed: of how far each parameter is moved.
 
   Returns:
     The state; the same for every number of devices.
   """
   state = build.init_state(job)
   leaves, tree = jax.tree.flatten(state.params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
+  keys = jax.random.split(jax.random.key(seed), len(leaves))
   far = 0.4 if 'vit' in job.config.encoder.name else 0.1
   leaves = [
     jax.device_put(p + far * jax.random.normal(k, p.shape, p.dtype), p.sharding)
