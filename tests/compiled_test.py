@@ -7,9 +7,12 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
 
 from contrastive_jax.commands import compiled
+from contrastive_jax.training import build, step
+from tests import tiny
 from tests.train_test import ENVIRONMENT, ROOT
 
 
@@ -54,6 +57,20 @@ def test_a_second_start_compiles_nothing_anew(tmp_path):
     for path in sorted(tmp_path.glob('*/metrics.jsonl'))
   )
   assert losses == again
+
+
+def test_parameters_are_those_of_every_level(monkeypatch):
+  """They are drawn by a program that was compiled in a hurry."""
+  monkeypatch.delenv('XLA_FLAGS')  # read by XLA long ago
+  job = build.build(tiny.get_config(), step.make_mesh(jax.devices()[:1]))
+  thorough = jax.jit(
+    build.make_init(job), compiler_options={'xla_backend_optimization_level': 3}
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    jax.device_get(build.init_state(job).params),
+    jax.device_get(thorough().params),
+  )
 
 
 def test_another_place_and_none_are_respected(fresh):

@@ -59,7 +59,7 @@ def test_lowers_at_full_size(name, monkeypatch):
     kind, source
   )
   job = build.build(get_config(name, source))
-  state = jax.eval_shape(lambda: build.init_state(job))
+  state = jax.eval_shape(build.make_init(job))
   rows = job.config.batch_size
   crops = (
     jax.ShapeDtypeStruct((rows, view.size, view.size, 3), np.uint8)

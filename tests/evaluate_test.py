@@ -169,9 +169,9 @@ def test_results_of_other_checkpoints_stay(folder, tmp_path):
 def test_any_objective_has_an_encoder_to_train_on(name):
   """Fine-tuning starts from the weights that evaluation sees."""
   job = build.build(tiny.config_of(f'{name}_small'))
-  state = jax.eval_shape(lambda: build.init_state(job))
+  state = jax.eval_shape(build.make_init(job))
   labeled = build.build(finetune._supervised_config(job.config))
-  start = jax.eval_shape(lambda: build.init_state(labeled))
+  start = jax.eval_shape(build.make_init(labeled))
   params, model_state = job.objective.evaluated(state.params, state.model_state)
   for ours, theirs in (
     (params, start.params),

@@ -79,7 +79,7 @@ def load_encoder(
   """
   job, state = load(workdir, step, source)
   encode_batch = frozen(job)(state)
-  if job.run.vocabulary and not job.config.text_encoder.name:
+  if len(job.run.input_shape) == 1:
     return functools.partial(encode_texts, job, encode_batch)
   shape, dtype = job.run.input_shape, np.dtype(job.source.train.dtype)
 
@@ -148,9 +148,7 @@ def restore(
   if folder.is_dir():  # Orbax would make it
     with Checkpoints(folder, every_steps=1, keep=10**6) as checkpoints:
       # Shapes are enough: nothing is compiled for an initial state.
-      restored = checkpoints.restore(
-        jax.eval_shape(lambda: build.init_state(job)), step
-      )
+      restored = checkpoints.restore(jax.eval_shape(build.make_init(job)), step)
       kept = checkpoints.steps()
   if restored is None and kept:
     raise MissingError(

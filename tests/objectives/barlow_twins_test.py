@@ -50,7 +50,7 @@ def test_images_without_difference_are_at_chance():
 
 def test_projector():
   job = make('barlow_twins_small')
-  projector = jax.eval_shape(lambda: build.init_state(job)).params['projector']
+  projector = jax.eval_shape(build.make_init(job)).params['projector']
   # Official: no linear layer has a bias, and no norm follows the last.
   assert set(projector) == {'dense1', 'dense2', 'dense3', 'norm1', 'norm2'}
   assert all(set(projector[f'dense{i}']) == {'kernel'} for i in (1, 2, 3))

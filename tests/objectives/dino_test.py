@@ -182,7 +182,7 @@ def test_parameters_of_the_head(projector_norm, norm_last_layer):
     projector_norm=projector_norm,
     norm_last_layer=norm_last_layer,
   )
-  shapes = jax.eval_shape(lambda: build.init_state(job)).params
+  shapes = jax.eval_shape(build.make_init(job)).params
   assert set(shapes) == {'encoder', 'projector', 'last_layer'}
   layers = {'dense1', 'dense2', 'dense3'}
   norms = {'norm1', 'norm2'} if projector_norm else set()

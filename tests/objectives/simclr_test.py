@@ -69,7 +69,7 @@ def test_projector_layers(layers):
       'objective.projector_output_size': 24,
     }
   )
-  shapes = jax.eval_shape(lambda: build.init_state(job)).params['projector']
+  shapes = jax.eval_shape(build.make_init(job)).params['projector']
   kernels = [shapes[f'dense{i + 1}']['kernel'].shape for i in range(layers)]
   sizes = [16, *[32] * (layers - 1), 24]
   assert kernels == list(zip(sizes[:-1], sizes[1:], strict=True))

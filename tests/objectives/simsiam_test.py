@@ -81,7 +81,7 @@ def test_the_target_side_takes_a_gradient_only_if_asked(stop_gradient):
 @pytest.mark.parametrize('layers', [2, 3])
 def test_heads(layers):
   job = make('simsiam_small', **{'objective.projector_layers': layers})
-  shapes = jax.eval_shape(lambda: build.init_state(job)).params
+  shapes = jax.eval_shape(build.make_init(job)).params
   projector, predictor = shapes['projector'], shapes['predictor']
   # The last norm has no parameters, and no linear layer a bias.
   assert set(projector) == {f'dense{i + 1}' for i in range(layers)} | {

@@ -150,7 +150,7 @@ def test_an_unknown_parameter_is_refused(name):
   config = with_value(tiny.config(), name, ('nonsense',))
   job = build.build(config)
   with pytest.raises(config_lib.Error, match="names 'nonsense'"):
-    jax.eval_shape(lambda: build.init_state(job))
+    jax.eval_shape(build.make_init(job))
 
 
 def test_what_has_no_range_is_known():
