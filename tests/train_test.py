@@ -23,7 +23,7 @@ ENVIRONMENT = dict(
   os.environ,
   JAX_PLATFORMS='cpu',
   JAX_COMPILATION_CACHE_DIR=jax.config.jax_compilation_cache_dir,
-  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.5',
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.1',
 )
 
 
