@@ -226,10 +226,10 @@ def write(
     table.writerow(('group', 'path', 'similarity', 'why'))
     place = 0
     for number, start in enumerate(starts):
-      head = _unit(found.vectors[start])
+      head = features.unit(found.vectors[start])
       while place < len(by_group) and first[by_group[place]] == start:
         row = int(by_group[place])
-        similarity = float(_unit(found.vectors[row]) @ head)
+        similarity = float(features.unit(found.vectors[row]) @ head)
         why = f'copy of {name(same[row])}' if row in same else 'near'
         why = '' if row == start else why
         table.writerow((number, name(row), f'{similarity:.4f}', why))
@@ -239,8 +239,3 @@ def write(
         table.writerow((number, shown, '', f'link to {name(row)}'))
   temporary.replace(output)
   return Counts(len(starts), len(members), len(same), len(linked))
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-  vector = np.asarray(vector, np.float64)
-  return vector / max(float(np.linalg.norm(vector)), 1e-30)

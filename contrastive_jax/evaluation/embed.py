@@ -164,8 +164,7 @@ def of_texts(given: Opened, layer: str, texts: Sequence[str]) -> np.ndarray:
   if job.modality.of_texts is None:
     raise Error('the run knows no text: it can be searched by images alone')
   if job.objective.text_modules:
-    *_, image = job.objective.modules
-    *_, text = job.objective.text_modules
+    image, text = job.objective.common_space()
     if layer not in (image, text):
       raise Error(
         f'texts are in no common space with {layer}: --layer={image} is for '

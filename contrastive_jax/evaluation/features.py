@@ -193,6 +193,17 @@ def check_finite(features: np.ndarray, name: str) -> None:
     )
 
 
+def unit(x: np.ndarray) -> np.ndarray:
+  """Returns float32 vectors of length 1; of zeros they are zeros.
+
+  Args:
+    x: [..., d].
+  """
+  x = np.asarray(x, np.float32)
+  norm = np.linalg.norm(x, axis=-1, keepdims=True)
+  return x / np.maximum(norm, np.finfo(np.float32).tiny)
+
+
 def power_of_two(n: int) -> int:
   """Returns the least power of two that is not below n.
 

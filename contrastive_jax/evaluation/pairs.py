@@ -174,8 +174,7 @@ def _texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
 def _images_and_texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
   """In the space that both have; images that cannot be read are left out."""
   split = source.test or source.train
-  *_, image = job.objective.modules
-  *_, text = job.objective.text_modules
+  image, text = job.objective.common_space()
   found, _, ids = encoder.encode(job, encoder.frozen(job, image)(state), split)
   if len(ids) < split.size:
     split = subset(split, ids, 'readable')

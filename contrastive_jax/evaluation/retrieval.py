@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from contrastive_jax.config import Error
+from contrastive_jax.evaluation import features
 
 KS = (1, 5, 10)
 _ROWS = 1024  # queries at a time: bounds the similarities that are held
@@ -39,7 +40,7 @@ def ranks(
   Returns:
     int [n], from 1 on.
   """
-  queries, candidates = (_normalized(x) for x in (queries, candidates))
+  queries, candidates = (features.unit(x) for x in (queries, candidates))
   found = np.empty(len(queries), np.int64)
   for start in range(0, len(queries), _ROWS):
     rows = slice(start, start + _ROWS)
@@ -83,10 +84,4 @@ def spearman(scores: np.ndarray, other: np.ndarray) -> Spearman:
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Returns the cosine of each row of a with the same row of b."""
-  return np.sum(_normalized(a) * _normalized(b), axis=1)
-
-
-def _normalized(x: np.ndarray) -> np.ndarray:
-  x = np.asarray(x, np.float32)
-  norm = np.linalg.norm(x, axis=1, keepdims=True)
-  return x / np.maximum(norm, np.finfo(np.float32).tiny)
+  return np.sum(features.unit(a) * features.unit(b), axis=1)

@@ -46,8 +46,7 @@ def measure(
     raise Error(
       f'the prompt {wrong[0]!r} has no {{}} for the name of the class'
     )
-  *_, image = job.objective.modules
-  *_, text = job.objective.text_modules
+  image, text = job.objective.common_space()
   images, labels, ids = features.labeled(
     encoder.encode(job, encoder.frozen(job, image)(state), split)
   )
@@ -57,9 +56,9 @@ def measure(
     for prompt in prompts
   ]
   texts = encoder.encode_texts(job, encoder.frozen(job, text)(state), names)
-  texts = _unit(texts).reshape(len(split.class_names), len(prompts), -1)
-  classes = _unit(texts.mean(axis=1))
-  right = np.argmax(_unit(images) @ classes.T, axis=1) == labels
+  texts = features.unit(texts).reshape(len(split.class_names), len(prompts), -1)
+  classes = features.unit(texts.mean(axis=1))
+  right = np.argmax(features.unit(images) @ classes.T, axis=1) == labels
   low, high = intervals.wilson(int(right.sum()), len(right))
   return {
     'protocol': 'zero_shot',
@@ -76,8 +75,3 @@ def measure(
     'test_sha256': correctness.images_sha256(split, ids, labels),
     'right': correctness.pack(right),
   }
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-  norm = np.linalg.norm(x, axis=-1, keepdims=True)
-  return x / np.maximum(norm, np.finfo(np.float32).tiny)

@@ -108,6 +108,15 @@ class Objective(NamedTuple):
   text_modules: Mapping[str, Any] = types.MappingProxyType({})
   project: Callable[[Any], Any] = lambda params: params
 
+  def common_space(self) -> tuple[str, str]:
+    """Returns the layers of images and of texts whose outputs are in one space.
+
+    Only of an objective with a tower of text.
+    """
+    *_, image = self.modules
+    *_, text = self.text_modules
+    return image, text
+
   def layer(self, name: str) -> Callable[..., jax.Array]:
     """Returns (params, model_state, inputs) -> [b, d] of a frozen module.
 

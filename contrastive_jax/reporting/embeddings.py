@@ -203,7 +203,7 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
   return Embeddings(
     step=int(state.step),
     split=split.name,
-    unit=_unit(found),
+    unit=features.unit(found),
     labels=labels if split.num_classes and labels.min() >= 0 else None,
     class_names=split.class_names or (),
     images=[pictures[int(i)] for i in ids],
@@ -215,17 +215,12 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
 
 
 def _common(job, state, split, captions) -> tuple[np.ndarray, np.ndarray]:
-  *_, image = job.objective.modules
-  *_, text = job.objective.text_modules
+  image, text = job.objective.common_space()
   images, _, _ = encoder.encode(
     job, encoder.frozen(job, image)(state), split, _IMAGES
   )
   texts = encoder.encode_texts(job, encoder.frozen(job, text)(state), captions)
-  return _unit(images), _unit(texts)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-  return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+  return features.unit(images), features.unit(texts)
 
 
 def _first(error: Exception) -> str:

@@ -104,22 +104,18 @@ def search(
   Returns:
     Of each text what is nearest, nearest first: texts, or names of images.
   """
-  n = len(found.vectors)
-  similarity, index = knn.nearest(found.vectors, vectors, k=min(n, 8 * k))
-  hits, alike = [], []
-  for rows, cosines in zip(index, similarity, strict=True):
-    names = found.names(found.numbers[rows])
-    if plural(found, job) != 'images':
-      names = rows.tolist()  # each text is one, whatever it is beside
-    _, first = np.unique(names, return_index=True)
-    first = np.sort(first)[:k]
-    hits.append(rows[first])
-    alike.append(cosines[first])
+  rows = np.arange(len(found.vectors))
+  if plural(found, job) == 'images':
+    _, rows = np.unique(found.names(found.numbers), return_index=True)
+    rows = np.sort(rows)
+  k = min(k, len(rows))
+  alike, places = knn.nearest(found.vectors[rows], vectors, k=k)
+  hits = rows[places]
   about = (
-    f'{len(texts)} texts, and the {min(k, n)} of {len(found.vectors):,} '
+    f'{len(texts)} texts, and the {k} of {len(rows):,} '
     f'{plural(found, job)} with the largest cosine each'
   )
-  pictures = _write(found, job, texts, hits, alike, about, output)
+  pictures = _write(found, job, texts, list(hits), list(alike), about, output)
 
   def name(row: int) -> str:
     if isinstance(picture := pictures[row], str):

@@ -269,7 +269,7 @@ def _sidecar(
     'file': f'encoder.{suffix}',
     'format': to,
     'input': _sentences(job)
-    if len(job.run.input_shape) == 1 or tower.beside
+    if tower.reads_text
     else {
       'side': job.run.input_shape[0],
       'channels': job.run.input_shape[2],

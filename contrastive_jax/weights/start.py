@@ -50,7 +50,7 @@ def _with_weights(
     other, trained = encoder_lib.load(where)
     # A tower of text may come from a run of text alone.
     both = bool(other.objective.text_modules)
-    if tower.beside or job.run.vocabulary and not job.objective.text_modules:
+    if tower.reads_text:
       there = other.config.text_encoder if both else other.config.encoder
       _check_text(job, other, tower, there, where)
     found = files.Found(

@@ -25,12 +25,14 @@ class Tower(NamedTuple):
     config: that part of the config.
     module: of Flax.
     beside: whether it reads the texts beside images.
+    reads_text: whether it reads text: beside images, or alone.
   """
 
   name: str
   config: Any
   module: Any
   beside: bool
+  reads_text: bool
 
 
 def of(job: build.Job, name: str = 'encoder') -> Tower:
@@ -51,7 +53,8 @@ def of(job: build.Job, name: str = 'encoder') -> Tower:
     if name not in job.objective.text_modules:
       raise Error(f'{job.config.objective.name} has no tower of text')
     run = run._replace(input_shape=(job.config.text.max_length,))
-  return Tower(name, config, encoders.make(config, run).module, beside)
+  module = encoders.make(config, run).module
+  return Tower(name, config, module, beside, len(run.input_shape) == 1)
 
 
 def arrays_of(
