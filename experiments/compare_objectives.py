@@ -21,14 +21,13 @@ table of all that is done, in Markdown; --table runs nothing and only prints it.
 
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 from typing import Any
 
 from absl import app, flags
 
-from experiments import small_configs
+from experiments import small_configs, studies
 
 BATCH_SIZE = 128
 # Ours: of an objective, what does not fit a short run of this batch. The
@@ -177,18 +176,8 @@ def _of_each_kind() -> dict[str, str]:
 def _measured(rows: list[dict[str, float]]) -> str:
   """kNN, linear, few labels and rank come in this order in a summary."""
   knn, linear, few, rank = ([row[key] for row in rows] for key in list(rows[0]))
-  accuracies = [
-    _spread([100 * value for value in values], '.1f')
-    for values in (linear, knn, few)
-  ]
-  return ' | '.join([*accuracies, _spread(rank, '.1f')])
-
-
-def _spread(values: list[float], form: str) -> str:
-  text = format(statistics.mean(values), form)
-  if len(values) > 1:
-    text += f' ± {format(statistics.stdev(values), form)}'
-  return text
+  percent = [[100 * v for v in values] for values in (linear, knn, few)]
+  return ' | '.join(map(studies.spread, [*percent, rank]))
 
 
 def _reports(path: pathlib.Path) -> list[dict[str, Any]]:

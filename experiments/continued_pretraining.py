@@ -14,14 +14,13 @@ Runs that have ended are not run again.
 
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 from typing import Any
 
 from absl import app, flags
 
-from experiments import small_configs
+from experiments import small_configs, studies
 
 BATCH_SIZE = 128
 RATE = 0.002
@@ -144,7 +143,9 @@ def table(workdir: pathlib.Path) -> str:
       continue
     reports = [_reports(path.with_name('metrics.jsonl')) for path in ends]
     cells = [
-      _spread([100 * measured[at][f'online_{score}'] for measured in reports])
+      studies.spread(
+        [100 * measured[at][f'online_{score}'] for measured in reports]
+      )
       for score in ('knn', 'probe')
       for at in (0, -1)
     ]
@@ -157,13 +158,6 @@ def _reports(path: pathlib.Path) -> list[dict[str, Any]]:
   """Those that measured the encoder: the first is of step 0."""
   reports = map(json.loads, path.read_text().splitlines())
   return [report for report in reports if 'online_knn' in report]
-
-
-def _spread(values: list[float]) -> str:
-  text = f'{statistics.mean(values):.1f}'
-  if len(values) > 1:
-    text += f' ± {statistics.stdev(values):.1f}'
-  return text
 
 
 def main(argv: list[str]) -> None:

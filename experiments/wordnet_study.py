@@ -15,14 +15,10 @@ encoder. Runs that are finished are kept.
 import argparse
 import importlib
 import pathlib
-import statistics
-import subprocess
 import sys
-from typing import Any
 
-from contrastive_jax.evaluation.run import evaluate
+from experiments import studies
 
-_CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'simcse_small.py'
 _COLUMNS = {
   ('knn', 'accuracy'): 'kNN, %',
   ('linear', 'accuracy'): 'linear, %',
@@ -52,25 +48,6 @@ def overrides(kind: str, epochs: float) -> list[str]:
   ]
 
 
-def scores(workdir: pathlib.Path) -> dict[str, dict[str, float]]:
-  """Returns the table's columns of each representation of a run.
-
-  Args:
-    workdir: of the run.
-  """
-  found: dict[str, dict[str, float]] = {}
-  protocols = sorted({protocol for protocol, _ in _COLUMNS})
-  results: list[dict[str, Any]] = evaluate(workdir, protocols, baselines=True)[
-    'results'
-  ]
-  for result in results:
-    column = _COLUMNS.get((result['protocol'], result['metric']))
-    if column and result['headline']:
-      row = found.setdefault(result['representation'], {})
-      row[column] = 100 * result['value']
-  return found
-
-
 def main(argv: list[str]) -> None:
   """Trains, evaluates, and prints the table."""
   parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -80,33 +57,20 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--epochs', type=float, default=5)
   parser.add_argument('--only', choices=('random', 'minilm'))
   options = parser.parse_args(argv[1:])
-  rows: dict[str, dict[str, list[float]]] = {}
+  rows: studies.Rows = {}
   for kind in [options.only] if options.only else ['random', 'minilm']:
     for seed in range(options.seeds):
       folder = options.workdir / f'{kind}_{seed}'
-      if not (folder / 'summary.json').exists():
-        command = [sys.executable, '-m', 'contrastive_jax.main']
-        command += [f'--workdir={folder}', f'--config.seed={seed}']
-        command += [f'--config={_CONFIG}:csv:{options.table}']
-        command += ['--config.evaluation.baselines=False']
-        subprocess.run([*command, *overrides(kind, options.epochs)], check=True)
-      for name, columns in scores(folder).items():
-        label = name if name == 'bag of words' else f'{kind}, {name}'
-        for column, value in columns.items():
-          row = rows.setdefault(label, {})
-          row.setdefault(column, []).append(value)
-  names = list(_COLUMNS.values())
-  print('| | ' + ' | '.join(names) + ' |')
-  print('|' + '---|' * (len(names) + 1))
-  for label, columns in rows.items():
-    cells = [_cell(columns.get(name, [])) for name in names]
-    print(f'| {label} | ' + ' | '.join(cells) + ' |')
-
-
-def _cell(values: list[float]) -> str:
-  if len(values) < 2:
-    return f'{values[0]:.1f}' if values else ''
-  return f'{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}'
+      changes = [f'--config.seed={seed}', *overrides(kind, options.epochs)]
+      studies.train(folder, 'simcse', f'csv:{options.table}', changes)
+      protocols = sorted({protocol for protocol, _ in _COLUMNS})
+      for result in studies.results(folder, protocols, baselines=True):
+        column = _COLUMNS.get((result['protocol'], result['metric']))
+        if column and result['headline']:
+          name = result['representation']
+          label = name if name == 'bag of words' else f'{kind}, {name}'
+          studies.add(rows, label, column, 100 * result['value'])
+  print(studies.table(rows, list(_COLUMNS.values())))
 
 
 if __name__ == '__main__':
