@@ -12,16 +12,21 @@ kept.
 """
 
 import argparse
+import collections
+import csv
+import math
 import pathlib
+import statistics
 import sys
 
 from experiments import studies
 
+_KS = 1, 10
 _WIDTH = '--config.encoder.width=16'
 _COLUMNS = {
   f'recall@{k}, {side}': f'R@{k}, {side}, %'
   for side in ('text to image', 'image to text')
-  for k in (1, 10)
+  for k in _KS
 }
 
 
@@ -47,6 +52,26 @@ def overrides(kind: str, folder: pathlib.Path) -> list[str]:
     '--config.objective.lock_image=True',
     f'--config.encoder.init=run:{folder}',
   ]
+
+
+def chance(table: str) -> dict[str, float]:
+  """Returns what the columns are if the order of the candidates is random.
+
+  Args:
+    table: a picture has one caption, a caption perhaps several pictures.
+  """
+  with open(table, encoding='utf-8', newline='') as file:
+    captions = [
+      r['caption'] for r in csv.DictReader(file) if r['split'] == 'test'
+    ]
+  pictures = collections.Counter(captions)
+  n = len(captions)
+  found = {}
+  for k in _KS:
+    missed = [math.comb(n - m, k) / math.comb(n, k) for m in pictures.values()]
+    found[f'recall@{k}, text to image'] = 1 - statistics.mean(missed)
+    found[f'recall@{k}, image to text'] = k / len(pictures)
+  return found
 
 
 def main(argv: list[str]) -> None:
@@ -77,10 +102,8 @@ def main(argv: list[str]) -> None:
         column = _COLUMNS.get(result['metric'])
         if column and result['headline']:
           studies.add(rows, kind, column, 100 * result['value'])
-          k, _, side = result['metric'].removeprefix('recall@').partition(', ')
-          among = result['setting'].split()[-1].replace(',', '')
-          if seed == 0:
-            studies.add(rows, 'chance', column, 100 * int(k) / int(among))
+  for metric, value in chance(options.table).items():
+    studies.add(rows, 'chance', _COLUMNS[metric], 100 * value)
   print(studies.table(rows, list(_COLUMNS.values())))
 
 
