@@ -18,7 +18,8 @@ os.environ['XLA_FLAGS'] = (
   + ' --xla_backend_optimization_level=0'
 )
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
-  # And this takes a third of the rest. Later releases have no other emitters.
+  # A contract test takes a quarter less without them. Later releases have no
+  # others.
   os.environ['XLA_FLAGS'] += ' --xla_cpu_use_fusion_emitters=false'
 
 import jax
