@@ -2,8 +2,8 @@
 
   python -m contrastive_jax.export --workdir=runs/digits --to=torchvision
 
-Writes into WORKDIR/export_FORMAT (of a tower of text
-WORKDIR/export_FORMAT_text_encoder; or --output) the weights, encoder.json (what
+Writes into WORKDIR/export_FORMAT (of another --layer
+WORKDIR/export_FORMAT_LAYER; or --output) the weights, encoder.json (what
 its images have to be like: size, mean, std, interpolation), and
 certificate.json: how far the features of both are apart on 32 images of the
 run's own data. It fails if that is above --bound. For the first three an
@@ -12,8 +12,9 @@ interpreter that has their library is needed for the certificate: --python.
 FORMAT is torchvision, timm or bert (a state dict as safetensors, for
 load_state_dict(strict=True); bert is transformers' BertModel), safetensors or
 npz (our own names), or stablehlo (a function of uint8 images, or of tokens, of
-any batch size, by jax.export). What cannot be had where:
-contrastive_jax/weights/README.md.
+any batch size, by jax.export; of heads, too: of a run of images with texts
+--layer=projector and text_projector lead into their common space). What cannot
+be had where: contrastive_jax/weights/README.md.
 """
 
 import argparse
@@ -35,10 +36,9 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--workdir', required=True, help='of the run')
   parser.add_argument('--to', required=True, choices=_FORMATS)
   parser.add_argument(
-    '--tower',
-    choices=('encoder', 'text_encoder'),
+    '--layer',
     default='encoder',
-    help='of a run of images with texts: text_encoder is that of the texts',
+    help='text_encoder: of the texts beside images; a head: stablehlo alone',
   )
   parser.add_argument('--step', type=int, help='default: the newest')
   parser.add_argument('--output', help='default: WORKDIR/export_FORMAT')
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     done = export.export(
       options.workdir,
       options.to,
-      tower=options.tower,
+      layer=options.layer,
       step=options.step,
       output=options.output,
       python=options.python,

@@ -48,7 +48,7 @@ def export(
   workdir: str | pathlib.Path,
   to: str,
   *,
-  tower: str = 'encoder',
+  layer: str = 'encoder',
   step: int | None = None,
   output: str | pathlib.Path | None = None,
   python: str = sys.executable,
@@ -61,10 +61,11 @@ def export(
     to: of `FORMATS`. The first three are a torch state dict as safetensors,
       which `load_state_dict(strict=True)` takes; the next two our own names;
       the last a function of uint8 images, or tokens, of any batch size.
-    tower: of `towers.NAMES`: of images with texts there are two encoders.
+    layer: of `towers.NAMES`: of images with texts there are two encoders. Or a
+      head behind one, with what lies before it: as a function alone.
     step: of the checkpoint; None: the newest.
-    output: folder; None: WORKDIR/export_FORMAT, of texts
-      WORKDIR/export_FORMAT_text_encoder.
+    output: folder; None: WORKDIR/export_FORMAT, of another layer
+      WORKDIR/export_FORMAT_LAYER.
     python: an interpreter that has torch, and torchvision, timm or
       transformers.
     bound: of the largest difference, in root mean squares of the features.
@@ -74,22 +75,25 @@ def export(
     certificate's `largest_relative` is then None.
 
   Raises:
-    Error: no run, no such encoder there, or a difference above the bound; the
-      files stay, for a look at them.
+    Error: no run, no such layer there or not in this format, or a difference
+      above the bound; the files stay, for a look at them.
   """
   config: Config = encoder_lib.read_config(workdir)
   config.encoder.dtype = config.text_encoder.dtype = 'float32'
   job = build.build(
     config, encoder_lib.fitting_mesh(config), folder=pathlib.Path(workdir)
   )
-  own = towers.of(job, tower)
+  if layer not in towers.NAMES and to != 'stablehlo':
+    raise Error(f'{to} takes an encoder alone: --to=stablehlo has {layer}, too')
+  make_encode = encoder_lib.frozen(job, layer)
+  own = towers.before(job, layer)
   state = encoder_lib.restore(job, workdir, step)
-  name = f'export_{to}' + (f'_{tower}' if own.beside else '')
+  name = f'export_{to}' + (f'_{layer}' if layer != 'encoder' else '')
   folder = pathlib.Path(output or pathlib.Path(workdir) / name)
   folder.mkdir(parents=True, exist_ok=True)
-  arrays = towers.arrays_of(job, state, tower)
+  arrays = towers.arrays_of(job, state, own.name)
   images = towers.inputs(job, own, IMAGES)
-  encode = encoder_lib.frozen(job, tower)(state)
+  encode = make_encode(state)
   ours = np.asarray(jax.jit(_call)(encode, images))
   # For whoever takes the encoder further: what it is to make of these images.
   named: Any = images if isinstance(images, dict) else {'images': images}
@@ -107,7 +111,7 @@ def export(
     theirs, versions, model = _to_ours(
       job, state, own, arrays, images, to, folder
     )
-  sidecar = _sidecar(job, own, int(state.step), to, model)
+  sidecar = _sidecar(job, own, layer, int(state.step), to, model)
   _write_json(folder / 'encoder.json', sidecar)
   certificate = {
     **_difference(ours, theirs),
@@ -257,7 +261,12 @@ def _difference(ours: np.ndarray, theirs: np.ndarray | None) -> dict[str, Any]:
 
 
 def _sidecar(
-  job: build.Job, tower: towers.Tower, step: int, to: str, model: dict
+  job: build.Job,
+  tower: towers.Tower,
+  layer: str,
+  step: int,
+  to: str,
+  model: dict,
 ) -> dict[str, Any]:
   """What somebody has to know who feeds images to the encoder."""
   config = json.loads(job.config.to_json())
@@ -268,6 +277,7 @@ def _sidecar(
   return {
     'file': f'encoder.{suffix}',
     'format': to,
+    'layer': layer,
     'input': _sentences(job)
     if tower.reads_text
     else {

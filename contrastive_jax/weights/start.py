@@ -1,5 +1,7 @@
 """The state before the first step, with an encoder that has been trained."""
 
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,7 +9,7 @@ import numpy as np
 
 from contrastive_jax.config import Error
 from contrastive_jax.evaluation import encoder as encoder_lib
-from contrastive_jax.training import build, zero
+from contrastive_jax.training import build, sidefiles, zero
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.weights import files, keymap, load, towers
 
@@ -52,13 +54,15 @@ def _with_weights(
     both = bool(other.objective.text_modules)
     if tower.reads_text:
       there = other.config.text_encoder if both else other.config.encoder
-      _check_text(job, other, tower, there, where)
+      _check_text(job, tower, other.modality.files, there, where)
     found = files.Found(
       'ours',
       towers.arrays_of(other, trained, tower.name if both else 'encoder'),
       f'step {int(trained.step):,} of {other.config.objective.name}',
       [],
     )
+  elif tower.reads_text:
+    _check_text_beside(job, tower, pathlib.Path(where).parent)
   loaded = load.load(
     tower.config, job.config.data, tower.module, shapes, found, tower.name
   )
@@ -76,11 +80,33 @@ def _with_weights(
   )
 
 
+def _check_text_beside(
+  job: build.Job, tower: towers.Tower, folder: pathlib.Path
+) -> None:
+  """Checks weights that were exported here: what they are lies beside them."""
+  sidecar = folder / 'encoder.json'
+  if not sidecar.exists():
+    return  # somebody else's
+  fields = sidefiles.read_object(sidecar)
+  try:
+    files = {
+      name: (folder / name).read_text(encoding='utf-8')
+      for name in fields['input']['tokenizer'].split(', ')
+    }
+    _check_text(job, tower, files, fields['encoder'], str(folder))
+  except (KeyError, TypeError, AttributeError, OSError) as error:
+    raise Error(f'{sidecar} is not that of a tower of text ({error})') from None
+
+
 def _check_text(
-  job: build.Job, other: build.Job, tower: towers.Tower, theirs: Any, where: str
+  job: build.Job,
+  tower: towers.Tower,
+  files: Mapping[str, str],
+  theirs: Mapping[str, Any],
+  where: str,
 ) -> None:
   """Refuses weights that know other tokens, or read in another direction."""
-  for name, text in other.modality.files.items():
+  for name, text in files.items():
     if job.modality.files.get(name) != text:
       raise Error(
         f'{where} has a tokenizer of its own, to which its weights belong: set '

@@ -57,6 +57,17 @@ def of(job: build.Job, name: str = 'encoder') -> Tower:
   return Tower(name, config, module, beside, len(run.input_shape) == 1)
 
 
+def before(job: build.Job, layer: str) -> Tower:
+  """Returns the encoder that a layer is, or that a head lies behind.
+
+  Args:
+    job: of the run.
+    layer: one of the names in the objective's modules, or 'encoder'.
+  """
+  text = job.objective.text_modules
+  return of(job, next(iter(text)) if layer in text else 'encoder')
+
+
 def arrays_of(
   job: build.Job, state: TrainState, name: str = 'encoder'
 ) -> Arrays:

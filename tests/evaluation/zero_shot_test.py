@@ -139,7 +139,7 @@ def test_a_tower_of_text_comes_in_and_goes_out(workdir, tmp_path):
   job, state = encoder.load(workdir)
   trained = towers.arrays_of(job, state, 'text_encoder')
   done = export.export(
-    workdir, 'npz', tower='text_encoder', output=tmp_path / 'text'
+    workdir, 'npz', layer='text_encoder', output=tmp_path / 'text'
   )
   assert done.certificate['largest_relative'] < 1e-5
   assert done.certificate['parameters'] == sum(a.size for a in trained.values())
@@ -174,15 +174,44 @@ def test_a_tower_of_text_comes_in_and_goes_out(workdir, tmp_path):
   assert 'does not fit bert_tiny' in refused(
     **{'text_encoder.name': 'bert_tiny'}
   )
-  ours = {'text_encoder.init': f'run:{workdir}'}
-  other = refused(**ours, **{'text.vocabulary': 300, 'text.tokenizer': ''})
-  assert f'set text.tokenizer={workdir}/tokenizer.json' in other
-  other = refused(**ours, **{'text_encoder.causal': False})
-  assert 'was trained with causal=True' in other
+  for init, there in (
+    (f'run:{workdir}', workdir),
+    (str(tmp_path / 'text' / 'encoder.npz'), tmp_path / 'text'),
+  ):
+    ours = {'text_encoder.init': init}
+    other = refused(**ours, **{'text.vocabulary': 300, 'text.tokenizer': ''})
+    assert f'set text.tokenizer={there}/tokenizer.json' in other
+    other = refused(**ours, **{'text_encoder.causal': False})
+    assert 'was trained with causal=True' in other
   longer = job.config.text.max_length + 1
   assert 'set text.max_length' in refused(**{'text.max_length': longer})
-  with pytest.raises(Error, match='there is no tower head'):
-    export.export(workdir, 'npz', tower='head')
+
+
+def test_the_ways_into_the_common_space_go_out(workdir, tmp_path):
+  """As functions: a search elsewhere needs the heads as well."""
+  job, state = encoder.load(workdir)
+  for layer, texts in (('projector', False), ('text_projector', True)):
+    done = export.export(
+      workdir, 'stablehlo', layer=layer, output=tmp_path / layer
+    )
+    assert done.certificate['largest_relative'] < 1e-5
+    function = jax.export.deserialize(
+      bytearray((tmp_path / layer / 'encoder.stablehlo').read_bytes())
+    )
+    own = towers.before(job, layer)
+    vectors = encoder.encode(
+      job,
+      encoder.frozen(job, layer)(state),
+      job.source.test,
+      limit=5,
+      texts=texts,
+    )[0]
+    found = np.asarray(function.call(towers.inputs(job, own, 5)))
+    np.testing.assert_allclose(found, vectors, rtol=1e-4, atol=1e-5)
+  with pytest.raises(Error, match='npz takes an encoder alone'):
+    export.export(workdir, 'npz', layer='text_projector')
+  with pytest.raises(Error, match='has no head; behind its encoder'):
+    export.export(workdir, 'stablehlo', layer='head')
 
 
 def test_both_towers_are_embedded_and_searched(workdir, tmp_path, monkeypatch):
