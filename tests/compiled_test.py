@@ -73,6 +73,25 @@ def test_parameters_are_those_of_every_level(monkeypatch):
   )
 
 
+def test_the_untrained_encoder_is_drawn_by_the_same_program():
+  """With all scales at 1; as one that is set so from the beginning."""
+  config = tiny.config_of('byol_small')  # whose state has an encoder, too
+  job = build.build(config, step.make_mesh(jax.devices()[:1]))
+  assert job.config.encoder.zero_init_last_scale
+  found = build.untrained_state(job)
+  config.encoder.zero_init_last_scale = False
+  wanted = build.init_state(build.build(config, job.mesh))
+  for ours, theirs in (
+    (found.params, wanted.params),
+    (found.model_state, wanted.model_state),
+  ):
+    jax.tree.map(
+      np.testing.assert_array_equal, *map(jax.device_get, (ours, theirs))
+    )
+  begun = build.init_state(job).params['encoder']
+  assert not np.all(begun['stage1_block1']['norm2']['scale'])
+
+
 def test_another_place_and_none_are_respected(fresh):
   jax.config.update('jax_enable_compilation_cache', False)
   compiled.keep()

@@ -19,6 +19,7 @@ _SIDE = 96
 # Dimensions that t-SNE starts from, and the fewest images it is drawn of.
 _DIMENSIONS = 50
 _FEWEST = 10
+_QUERIES = 8  # images, or texts, whose nearest images are shown
 
 
 class Embeddings(NamedTuple):
@@ -34,8 +35,9 @@ class Embeddings(NamedTuple):
     plural: what they are called.
     captions: of each image the text beside it, if the run has both.
     names: of each image its path, likewise.
-    common: float32 [n, d] of length 1, of the images and of these texts, in the
-      space that both are in.
+    asked: rows [q] of the images whose texts are searched with.
+    common: float32 [n, d] of length 1 of the images, and [q, d] of these texts,
+      in the space that both are in.
   """
 
   step: int
@@ -47,6 +49,7 @@ class Embeddings(NamedTuple):
   plural: str = 'images'
   captions: tuple[str, ...] = ()
   names: tuple[str, ...] = ()
+  asked: np.ndarray | None = None
   common: tuple[np.ndarray, np.ndarray] | None = None
 
 
@@ -137,7 +140,7 @@ def maps(embeddings: Embeddings) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def neighbors(
-  embeddings: Embeddings, queries: int = 8, k: int = 7
+  embeddings: Embeddings, queries: int = _QUERIES, k: int = 7
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Finds the images that the encoder takes for the most alike.
 
@@ -158,22 +161,20 @@ def neighbors(
 
 
 def found_by_text(
-  embeddings: Embeddings, queries: int = 8, k: int = 7
+  embeddings: Embeddings, k: int = 7
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Finds the images that are nearest to the texts beside some of them.
 
   Args:
     embeddings: of `load`, with `common`.
-    queries: as of `neighbors`.
     k: images of each text.
 
   Returns:
     As `neighbors` does.
   """
-  assert embeddings.common is not None
+  assert embeddings.common is not None and embeddings.asked is not None
   images, texts = embeddings.common
-  rows = _spaced(len(texts), queries)
-  return rows, *_largest(texts[rows] @ images.T, min(k, len(images)))
+  return embeddings.asked, *_largest(texts @ images.T, min(k, len(images)))
 
 
 def _spaced(n: int, count: int) -> np.ndarray:
@@ -195,11 +196,12 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
   pictures = job.modality.preview.pictures(
     split, side=min(job.run.input_shape[0], _SIDE), limit=_IMAGES
   )
-  captions, names, common = (), (), None
+  captions, names, asked, common = (), (), None, None
   if job.objective.text_modules and split.captions and all(split.captions):
     captions = tuple(split.captions[i] for i in ids)
     names = tuple(split.describe(int(i)) for i in ids)
-    common = _common(job, state, split, captions)
+    asked = _spaced(len(ids), _QUERIES)
+    common = _common(job, state, split, [captions[row] for row in asked])
   return Embeddings(
     step=int(state.step),
     split=split.name,
@@ -210,16 +212,17 @@ def _embeddings(run: Run, job: build.Job) -> Embeddings:
     plural=job.modality.plural,
     captions=captions,
     names=names,
+    asked=asked,
     common=common,
   )
 
 
-def _common(job, state, split, captions) -> tuple[np.ndarray, np.ndarray]:
+def _common(job, state, split, asked) -> tuple[np.ndarray, np.ndarray]:
   image, text = job.objective.common_space()
   images, _, _ = encoder.encode(
     job, encoder.frozen(job, image)(state), split, _IMAGES
   )
-  texts = encoder.encode_texts(job, encoder.frozen(job, text)(state), captions)
+  texts = encoder.encode_texts(job, encoder.frozen(job, text)(state), asked)
   return features.unit(images), features.unit(texts)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -314,10 +315,18 @@ def untrained_state(job: Job) -> TrainState:
   residual block passes on its shortcut alone, and a network of shortcuts sees
   a fraction of the image's positions. Here all scales are 1.
   """
-  config = job.config.copy_and_resolve_references()
-  config.encoder.zero_init_last_scale = False
-  objective = objectives.make(config, job.run)
-  return zero.whole(init_state(job._replace(objective=objective)))
+  # By the program that drew the state before the first step, which is compiled.
+  state = zero.whole(init_state(job))
+
+  def at_one(path: Any, leaf: jax.Array) -> jax.Array:
+    if getattr(path[-1], 'key', '') != 'scale' or np.any(np.asarray(leaf)):
+      return leaf
+    return jax.device_put(np.ones(leaf.shape, leaf.dtype), leaf.sharding)
+
+  return state.replace(
+    params=jax.tree.map_with_path(at_one, state.params),
+    model_state=jax.tree.map_with_path(at_one, state.model_state),
+  )
 
 
 def example_batch(job: Job, rows: int = 2) -> dict[str, Any]:

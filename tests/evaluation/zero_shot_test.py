@@ -12,7 +12,7 @@ from contrastive_jax import embed
 from contrastive_jax.commands import command_line
 from contrastive_jax.config import Error
 from contrastive_jax.evaluation import embed as embed_lib
-from contrastive_jax.evaluation import encoder, zero_shot
+from contrastive_jax.evaluation import encoder, features, zero_shot
 from contrastive_jax.evaluation.run import evaluate
 from contrastive_jax.reporting import document, embeddings, folder, neighbors
 from contrastive_jax.reporting import sheet as sheets
@@ -255,8 +255,12 @@ def test_the_report_finds_images_by_text(workdir, tmp_path):
   seen = embeddings.load(folder.read(workdir)).embeddings
   rows, nearest, _ = embeddings.found_by_text(seen)
   images, texts = seen.common
-  for row, found in zip(rows, nearest, strict=True):
-    by_hand = np.argsort(-(images @ texts[row]), kind='stable')[:7]
+  job, state = encoder.load(workdir)
+  text_encoder = encoder.frozen(job, 'text_projector')(state)
+  for row, text, found in zip(rows, texts, nearest, strict=True):
+    asked = encoder.encode_texts(job, text_encoder, [seen.captions[row]])
+    np.testing.assert_allclose(text, features.unit(asked)[0], atol=1e-5)
+    by_hand = np.argsort(-(images @ text), kind='stable')[:7]
     np.testing.assert_array_equal(found, by_hand)
   output = tmp_path / 'report.html'
   document.write([workdir], output)
