@@ -164,7 +164,7 @@ def build(
     objective=objective,
     modality=modality,
     run=run,
-    learning_rate=learning_rate,
+    learning_rate=jax.jit(learning_rate),  # or each operation is compiled
     optimizer=optim.make_optimizer(
       config.optimizer,
       learning_rate,
