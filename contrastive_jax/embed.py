@@ -5,8 +5,9 @@
       --neighbors=8 --duplicates=0.98
 
 `--images` is any data source; without it, the run's own. A row is an image: its
-id, split, path, label if there is one, and its vector (float32): arrays `ids`,
-`splits`, `paths`, `labels`, `vectors` of an .npz, or the columns of a .parquet.
+id, split, path, text and label if there are any, and its vector (float32):
+arrays `ids`, `splits`, `paths`, `texts`, `labels`, `vectors` of an .npz, or the
+columns of a .parquet.
 Rows are in the order of the ids, train before test; an image that cannot be
 read has none, and is named. A command that was killed goes on where it stood:
 OUTPUT.part keeps what is done until the end.
@@ -94,7 +95,13 @@ def main(argv: Sequence[str]) -> None:
     if options.duplicates is not None:
       path = output.with_suffix('.duplicates.csv')
       root = embed.folder(options.images or given.source.name)
-      counts = duplicates.write(found, options.duplicates, path, root)
+      counts = duplicates.write(
+        found,
+        options.duplicates,
+        path,
+        root,
+        files=options.layer not in given.job.objective.text_modules,
+      )
       lines.append(
         f'{counts.groups:,} groups of {counts.images:,} {plural} that are '
         f'nearly the same (cosine of at least {options.duplicates:g}), '

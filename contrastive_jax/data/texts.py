@@ -14,7 +14,8 @@ class Texts:
     pair: a text that means the same, '' where there is none; () if there is no
       such column.
     negative: of each pair one that does not; () if there is no such column.
-    score: how alike people found the two; () if there is no such column.
+    score: how alike people found the two, NaN where nobody was asked; () if
+      there is no such column.
   """
 
   text: tuple[str, ...]

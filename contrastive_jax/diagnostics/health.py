@@ -50,7 +50,9 @@ def grace_steps(
   return max(least, min(total_steps, max([_GRACE_STEPS, *idle_steps])))
 
 
-def quiet_steps(warmup_steps: int, total_steps: int, *, tokens: bool) -> int:
+def quiet_steps(
+  warmup_steps: int, total_steps: int, *, tokens: bool, least: int = 0
+) -> int:
   """Returns the step from which on a run is watched.
 
   Args:
@@ -59,8 +61,10 @@ def quiet_steps(warmup_steps: int, total_steps: int, *, tokens: bool) -> int:
     tokens: whether text is read: to a transformer of random weights all
       sentences are nearly alike (a spread of 0.04 after 50 steps of a run that
       was whole after 100).
+    least: that the objective asks for.
   """
-  return min(total_steps, max(warmup_steps, _GRACE_STEPS if tokens else 0))
+  least = max(least, _GRACE_STEPS if tokens else 0)
+  return min(total_steps, max(warmup_steps, least))
 
 
 def verdict(

@@ -174,7 +174,12 @@ def links(root: str, paths: list[str]) -> dict[str, int]:
 
 
 def write(
-  found: Embedded, threshold: float, output: pathlib.Path, root: str | None
+  found: Embedded,
+  threshold: float,
+  output: pathlib.Path,
+  root: str | None,
+  *,
+  files: bool = True,
 ) -> Counts:
   """Writes the groups of two or more: group, path, similarity, why.
 
@@ -185,6 +190,7 @@ def write(
       group, which in a chain may be below the threshold; `why` is 'near', or
       'copy of PATH', or 'link to PATH'.
     root: of the folder that the images are from, to look for links in.
+    files: whether they are of the files, and not of the texts beside these.
 
   Returns:
     How many there are.
@@ -193,7 +199,7 @@ def write(
   same: dict[int, int] = {}
   linked: dict[str, int] = {}
   splits = list(found.splits.values())
-  if all(split.paths is not None for split in splits):
+  if files and all(split.paths is not None for split in splits):
     which, ids = found.places(found.numbers)
     paths = [
       str((splits[s].paths or ())[i]) for s, i in zip(which, ids, strict=True)

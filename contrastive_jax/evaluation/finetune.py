@@ -208,6 +208,9 @@ def _run(job, state, ids, rate, epochs, seed) -> tuple[build.Job, TrainState]:
 
 def _supervised_config(config: Config) -> Config:
   config = ml_collections.ConfigDict(config.to_dict())
+  # Of two towers it is that of the images; of text, a sentence twice.
+  config.text_encoder.name, config.text_encoder.init = '', ''
+  config.text.views = 'same'
   config.objective = ml_collections.ConfigDict(
     {'name': 'supervised', 'label_smoothing': 0.0}
   )
@@ -221,7 +224,7 @@ def _train(
   train: split_lib.Split,
   pretrained: TrainState | None,
 ) -> tuple[build.Job, TrainState]:
-  source = split_lib.Source(train.name, train, None)
+  source = split_lib.Source(train.name, train, None, job.source.modality)
   mesh = encoder_lib.fitting_mesh(config)
   tuned = build.build(config, mesh, source, job.folder)
   state = build.init_state(tuned)

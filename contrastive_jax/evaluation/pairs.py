@@ -1,6 +1,7 @@
 """Protocols of pairs: retrieval, rank correlation, classes by their names."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,14 +42,16 @@ def fitting(
     if protocol == 'zero_shot':
       return towers and bool(source.test and source.test.num_classes)
     if protocol == 'retrieval' and towers:
-      return split.captions is not None
-    columns = ['pair', 'score'] if protocol == 'spearman' else ['pair']
-    return all(getattr(split.reader, column, ()) for column in columns)
+      return any(split.captions or ())
+    return len(_pairs(split, scored=protocol == 'spearman')) > 0
 
   if found := [source for source in sources if fits(source)]:
     return found
   wants = {
-    'retrieval': 'text with a column pair, or a run of images with texts',
+    'retrieval': (
+      'text with pairs that no score says how alike they are, or a run of '
+      'images with texts'
+    ),
     'spearman': 'text with the columns pair and score',
     'zero_shot': 'a tower of text, and test images with labels',
   }
@@ -74,6 +77,7 @@ def measure(
     source: of `fitting`. If it has no test split, all of it counts.
     protocol: `retrieval`: of each text the place of its pair (or its image)
       among all, and of each pair that of its text; recall at 1, 5 and 10.
+      A text is no answer to itself, and pairs with a score are left out.
       `spearman`: the rank correlation of cosines with the scores. `zero_shot`:
       see there.
     representation: its name, for the results.
@@ -95,7 +99,7 @@ def measure(
   if towers:
     split, sides = _images_and_texts(job, state, source)
   else:
-    split, sides = _texts(job, state, source)
+    split, sides = _texts(job, state, source, scored=protocol == 'spearman')
   common = {
     'protocol': protocol,
     'representation': representation,
@@ -129,7 +133,15 @@ def measure(
     right: list[set[int]] = [set() for _ in queries]
     for query, candidate in zip(asked_numbers, given_numbers, strict=True):
       right[query].add(candidate)
-    places = retrieval_lib.ranks(rows[queries], columns[candidates], right)
+    # A sentence that is somebody else's pair, too, is nearest to itself.
+    numbers = {given[row]: number for number, row in enumerate(candidates)}
+    itself = [
+      {numbers.get(asked[row])} - right[query] - {None}
+      for query, row in enumerate(queries)
+    ]
+    places = retrieval_lib.ranks(
+      rows[queries], columns[candidates], right, itself
+    )
     for k in retrieval_lib.KS:
       found = places <= k
       low, high = intervals.wilson(int(found.sum()), len(found))
@@ -161,8 +173,11 @@ def _unique(column: Sequence[str]) -> tuple[list[int], list[int]]:
 _Side = tuple[str, Sequence[str], np.ndarray]
 
 
-def _texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
-  split, texts = _with_pairs(source)
+def _texts(
+  job, state, source, *, scored: bool
+) -> tuple[Split, tuple[_Side, _Side]]:
+  split = _chosen(source, _pairs(source.test or source.train, scored=scored))
+  texts: Any = split.reader
   encode = state and encoder.frozen(job)(state)
   own, other = (
     encoder.encode(job, encode, some) if encode else encoder.baseline(job, some)
@@ -173,7 +188,8 @@ def _texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
 
 def _images_and_texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
   """In the space that both have; images that cannot be read are left out."""
-  split = source.test or source.train
+  captions = (source.test or source.train).captions or ()
+  split = _chosen(source, np.flatnonzero(np.array(captions, object) != ''))
   image, text = job.objective.common_space()
   found, _, ids = encoder.encode(job, encoder.frozen(job, image)(state), split)
   if len(ids) < split.size:
@@ -184,15 +200,24 @@ def _images_and_texts(job, state, source) -> tuple[Split, tuple[_Side, _Side]]:
   return split, (('image', names, found), ('text', captions, texts))
 
 
-def _with_pairs(source: Source) -> tuple[Split, Any]:
-  """Returns the rows that have a pair, and their columns."""
-  split = source.test or source.train
+def _pairs(split: Split, *, scored: bool) -> np.ndarray:
+  """Returns the rows that have a pair, with a score or without one."""
   pairs = getattr(split.reader, 'pair', ())
-  ids = np.array([i for i, pair in enumerate(pairs) if pair], np.int64)
+  scores = getattr(split.reader, 'score', ()) or [math.nan] * split.size
+  found = [
+    i
+    for i, pair in enumerate(pairs)
+    if pair and math.isfinite(scores[i]) == scored
+  ]
+  return np.array(found, np.int64)
+
+
+def _chosen(source: Source, ids: np.ndarray) -> Split:
+  """Returns these rows of what is measured."""
+  split = source.test or source.train
   if len(ids) < 2:
     raise Error(f'{split.name} has {len(ids)} pairs: at least 2 are needed')
-  found = subset(split, ids, 'with a pair')
-  return found, found.reader
+  return subset(split, ids, 'with a pair') if len(ids) < split.size else split
 
 
 def _of(split: Split, column: tuple[str, ...]) -> Split:

@@ -72,4 +72,6 @@ def add(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> None:
 def _key(result: dict[str, Any]) -> tuple:
   """What is measured once."""
   names = ('step', 'protocol', 'representation', 'data')
-  return (*(result[k] for k in names), result.get('seed'))
+  # Other prompts make another classifier.
+  prompts = result['protocol'] == 'zero_shot' and result.get('setting')
+  return (*(result[k] for k in names), result.get('seed'), prompts)

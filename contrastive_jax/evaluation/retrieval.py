@@ -25,6 +25,7 @@ def ranks(
   queries: np.ndarray,
   candidates: np.ndarray,
   right: Sequence[Collection[int]],
+  left_out: Sequence[Collection[int]] | None = None,
 ) -> np.ndarray:
   """Returns where the first right candidate stands, by cosine.
 
@@ -36,6 +37,7 @@ def ranks(
     candidates: [m, d].
     right: of each query the numbers of the candidates that are right, at
       least one; what counts is the nearest of them.
+    left_out: of each query numbers that are neither right nor wrong.
 
   Returns:
     int [n], from 1 on.
@@ -49,6 +51,10 @@ def ranks(
     for row, numbers in zip(is_right, right[rows], strict=True):
       row[list(numbers)] = True
     best = np.max(similarity, axis=1, where=is_right, initial=-np.inf)
+    for row, numbers in zip(
+      similarity, left_out[rows] if left_out else (), strict=False
+    ):
+      row[list(numbers)] = -np.inf
     # As near as rounding tells.
     before = (similarity >= best[:, None] - 1e-6) & ~is_right
     found[rows] = 1 + before.sum(axis=1)

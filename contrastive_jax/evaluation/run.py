@@ -95,6 +95,11 @@ def evaluate(
   for source in loaded:
     for note in source.notes:
       say(note)
+    if source.modality != job.source.modality:
+      raise Error(
+        f'{source.name} has {source.modality}, and the run is of '
+        f'{job.source.modality}'
+      )
   measured = [job.source, *loaded]
   of_pairs = {p: pairs.fitting(job, measured, p) for p in paired}
   # What was trained without labels is judged by what it is good for elsewhere.

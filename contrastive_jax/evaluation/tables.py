@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def write(found: Embedded, output: pathlib.Path) -> None:
   """Writes the file, as a whole or not at all.
 
   In both forms a row is an image: its id within its split, the split, its path
-  where there are files, its label where there are labels, and its vector. An
+  where there are files, its text if it is one or has one, its label where there
+  are labels, and its vector. An
   .npz has arrays of these names in the plural, labels as numbers (-1: none) of
   `class_names`; a .parquet has labels by their names. `unreadable` and `about`
   (JSON) are arrays of the one, and metadata of the other.
@@ -73,6 +74,21 @@ def _paths(found: Embedded) -> bool:
   return all(split.paths is not None for split in found.splits.values())
 
 
+def _texts(found: Embedded) -> list[Sequence[str]] | None:
+  """Returns the texts of each split, or beside its images, if all have some."""
+  of_splits: list[Any] = [
+    getattr(split.reader, 'text', None) or split.captions
+    for split in found.splits.values()
+  ]
+  return of_splits if all(of_splits) else None
+
+
+def _written(found: Embedded, numbers: np.ndarray) -> list[str]:
+  of_splits = _texts(found) or []
+  which, ids = found.places(numbers)
+  return [of_splits[s][i] for s, i in zip(which, ids, strict=True)]
+
+
 def _blocks(found: Embedded) -> Iterator[dict[str, Any]]:
   """Yields the columns of some rows at a time."""
   for start in range(0, len(found.vectors), _ROWS):
@@ -82,6 +98,8 @@ def _blocks(found: Embedded) -> Iterator[dict[str, Any]]:
     columns['splits'] = np.array(list(found.splits))[which]
     if _paths(found):
       columns['paths'] = found.names(found.numbers[rows])
+    if _texts(found):
+      columns['texts'] = _written(found, found.numbers[rows])
     if found.class_names():
       columns['labels'] = found.labels[rows]
     yield columns | {'vectors': np.asarray(found.vectors[rows])}
@@ -95,14 +113,19 @@ def _write_npz(found: Embedded, path: pathlib.Path) -> None:
     'ids': (np.dtype('<i4'), (n,)),
     'splits': (np.dtype(f'<U{longest}'), (n,)),
   }
+  columns: dict[str, Callable[[np.ndarray], list[str]]] = {}
   if _paths(found):
+    columns['paths'] = found.names
+  if _texts(found):
+    columns['texts'] = lambda numbers: _written(found, numbers)
+  for name, of_rows in columns.items():
     # Of the longest one, which takes a look at all of them.
     width = max(
-      len(name)
+      len(entry)
       for start in range(0, n, _ROWS)
-      for name in found.names(found.numbers[start : start + _ROWS])
+      for entry in of_rows(found.numbers[start : start + _ROWS])
     )
-    kinds['paths'] = (np.dtype(f'<U{width}'), (n,))
+    kinds[name] = (np.dtype(f'<U{width}'), (n,))
   if found.class_names():
     kinds['labels'] = (np.dtype('<i4'), (n,))
   whole = {
@@ -114,7 +137,7 @@ def _write_npz(found: Embedded, path: pathlib.Path) -> None:
 
     def add(name: str, fill: Callable[[Any], Any]) -> None:
       member = zipfile.ZipInfo(f'{name}.npy')
-      if name == 'paths':  # they have their beginning in common
+      if name in columns:  # most are shorter, or have their beginning in common
         member.compress_type = zipfile.ZIP_DEFLATED
       with archive.open(member, 'w', force_zip64=True) as file:
         fill(file)
@@ -146,6 +169,8 @@ def _write_parquet(found: Embedded, path: pathlib.Path) -> None:
   fields = [('id', pa.int32()), ('split', pa.string())]
   if _paths(found):
     fields.append(('path', pa.string()))
+  if _texts(found):
+    fields.append(('text', pa.string()))
   if names:
     fields.append(('label', pa.string()))
   fields.append(('vector', pa.list_(pa.float32(), dim)))
@@ -161,6 +186,7 @@ def _write_parquet(found: Embedded, path: pathlib.Path) -> None:
         'id': block['ids'],
         'split': block['splits'],
         'path': block.get('paths'),
+        'text': block.get('texts'),
         'label': [
           names[i] if i >= 0 else None for i in block.get('labels', ())
         ],

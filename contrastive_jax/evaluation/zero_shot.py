@@ -51,7 +51,7 @@ def measure(
     encoder.encode(job, encoder.frozen(job, image)(state), split)
   )
   names = [
-    prompt.format(name.replace('_', ' '))
+    prompt.replace('{}', name.replace('_', ' '))
     for name in split.class_names
     for prompt in prompts
   ]

@@ -60,10 +60,10 @@ def vicregl(
 
   Reference:
     Bardes et al. 2022 (VICRegL, arXiv 2210.01571), equations 1 to 6;
-    main_vicregl.py. There covariances are halved, as variances are; and the
-    loss of places that is trained is that of the last pair of views, divided
-    by the number of pairs: each one takes the last one's place. Here it is
-    their mean, as in the paper and in lightly.
+    main_vicregl.py. There covariances are halved, as variances are; and as
+    first released (1345219) the loss of places that is trained is that of the
+    last pair of views, divided by the number of pairs. Since d14c226 it is
+    their mean, as in the paper, in lightly and here.
   """
   loss, _ = vicregl_and_terms(
     embeddings,

@@ -86,6 +86,7 @@ class MLP(nn.Module):
     kernel_init: Of the matrices.
     output_init: Of the last one, if that is another.
     activation: After every layer but the last.
+    output_activation: After the last one; None: none.
     dtype: Of the computation; parameters and the output are float32.
   """
 
@@ -98,6 +99,7 @@ class MLP(nn.Module):
   kernel_init: jax.nn.initializers.Initializer = nn.initializers.lecun_normal()
   output_init: jax.nn.initializers.Initializer | None = None
   activation: Callable[[jax.Array], jax.Array] = nn.relu
+  output_activation: Callable[[jax.Array], jax.Array] | None = None
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -150,6 +152,8 @@ class MLP(nn.Module):
         )(x, train=train, axis_name=axis_name, views=views)
       if not last:
         x = self.activation(x)
+      elif self.output_activation is not None:
+        x = self.output_activation(x.astype(jnp.float32))
     return x.astype(jnp.float32)
 
 

@@ -344,6 +344,16 @@ def make(config: Any, run: Any) -> Encoder:
       f'encoder.heads is {heads}, which does not divide the width of '
       f'{config.name}, {width}.'
     )
+  if config.causal and config.pool == 'token':
+    raise Error(
+      'the first token of a causal encoder sees itself alone, which is alike '
+      'in all sentences: set pool=last'
+    )
+  if config.drop_path:
+    raise Error(
+      f'drop_path is {config.drop_path:g}, and {config.name} has none: it has '
+      'dropout'
+    )
   if not 0 <= config.dropout < 1:
     raise Error(
       f'encoder.dropout is {config.dropout}: it must be at least 0 and below 1.'

@@ -70,6 +70,7 @@ class Objective(NamedTuple):
     causes: a verdict of `diagnostics.health` other than 'ok' -> what it is
       likely to come from, for this objective; one line.
     grace_epochs: until then a healthy run may be at chance.
+    quiet_steps: until then its embeddings may be nearly alike.
     evaluated: (params, model_state) -> what `features` is given of them: other
       than themselves where not the trained encoder counts but its target.
     notes: what is worth saying of these fields with this run, one line each.
@@ -99,6 +100,7 @@ class Objective(NamedTuple):
   )
   features: Callable[..., jax.Array] = _of_the_encoder
   grace_epochs: float = 0.0
+  quiet_steps: int = 0
   evaluated: Callable[..., tuple[Any, Any]] = lambda params, model_state: (
     params,
     model_state,

@@ -32,6 +32,16 @@ class Towers:
   locked: bool
   extra: dict[str, float]
 
+  @property
+  def notes(self) -> tuple[str, ...]:
+    """The `notes` of an objective."""
+    if not self.locked:
+      return ()
+    return (
+      "the images' encoder stays as it begins: as encoder.init has it, or at "
+      'random weights if that is empty',
+    )
+
   def init(self, rng: jax.Array, batch: dict[str, Any]) -> tuple[Any, Any]:
     """The `init` of an objective."""
     params, stats = {}, {}

@@ -21,13 +21,14 @@ TEXT_TOWER = True
 class Fields:
   """The fields of `config.objective`; defaults are the paper's.
 
-  `temperature` that the learned one begins at; `least_temperature`: it stays
-  above; `projector_output_size`: dimensions of the common space; `lock_image`:
-  the image encoder stays as it is, whatever `encoder.init` has put there.
+  `temperature` that the learned one begins at; it stays between
+  `least_temperature` and 1; `projector_output_size`: dimensions of the common
+  space; `lock_image`: the image encoder stays as it is, whatever `encoder.init`
+  has put there.
   """
 
-  temperature: float = field(0.07, above=0)
-  least_temperature: float = field(0.01, above=0)
+  temperature: float = field(0.07, above=0, most=1)
+  least_temperature: float = field(0.01, above=0, most=1)
   projector_output_size: int = field(512, least=1)
   lock_image: bool = field(False)
 
@@ -78,7 +79,7 @@ def make(
     # After the update: a bound in the loss would stop the gradient there, and
     # the parameter could not come back.
     highest = -math.log(c.least_temperature)
-    return {**params, 'log_scale': jnp.minimum(params['log_scale'], highest)}
+    return {**params, 'log_scale': jnp.clip(params['log_scale'], 0, highest)}
 
   return Objective(
     modules=towers.image,
@@ -89,4 +90,5 @@ def make(
     project=project,
     chance=math.log,
     causes=CAUSES,
+    notes=towers.notes,
   )

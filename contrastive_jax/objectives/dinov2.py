@@ -31,13 +31,14 @@ class Fields:
   `temperature`, `teacher_temperature`, `teacher_temperature_start`,
   `teacher_temperature_epochs`, `tau` and `tau_end` as of `dino`; `teacher`, how
   its outputs become targets: 'centering' (with `center_momentum`; 1: nothing
-  centers, which collapses) or 'sinkhorn' (three iterations; ViT-L and g);
+  centers, which collapses) or 'sinkhorn' (three iterations; ViT-L/14 and g);
   `masked_crops`, of how many of an image's two global crops patches are masked
   for the student (1; iBOT: 2; 0: none), `mask_ratio_least` and
   `mask_ratio_most`, the range of their share; `patch_weight` of iBOT's loss,
   `koleo_weight` of KoLeo's, `koleo_group`, in how many examples neighbors are
   looked for (0: the whole batch; official: each GPU's); `num_prototypes`;
-  `separate_heads`, whether patches have a head of their own (ViT-L and g);
+  `separate_heads`, whether patches have a head of their own (ViT-L/14
+  and g);
   `projector_layers` (3; the prototypes are a fourth), `projector_hidden_size`,
   `projector_output_size`.
   """
@@ -223,6 +224,12 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
           momentum=c.center_momentum,
           axis_name=axis_name,
         )
+    uniform = 1.0
+    if c.masked_crops:
+      # Where no block found its place there is nothing to predict.
+      some = jnp.any(masked, axis=1).astype(jnp.float32)
+      uniform += c.patch_weight * c.masked_crops / 2 * jnp.mean(some)
+    metrics['chance_loss'] = uniform * math.log(c.num_prototypes)
     if c.koleo_weight:
       first, second = (
         koleo(z, group=c.koleo_group, axis_name=axis_name) for z in features
@@ -230,6 +237,8 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       term = first + second
       value += c.koleo_weight * term
       metrics['koleo_term'] = term
+      # The features before the head, whatever the head makes of them.
+      metrics['chance_loss'] += c.koleo_weight * term
     centered = teacher - model_state.get('center', 0)
     metrics |= assignment_statistics(
       centered.reshape(-1, c.num_prototypes) / sharpness, axis_name=axis_name
@@ -249,7 +258,8 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     init=init,
     loss=loss,
     after_update=after_update,
-    # KoLeo, which is some -0.3 of random embeddings, is left out.
+    # Of patches in each masked crop, and without KoLeo, which is some -0.3 of
+    # random features: the reports have the batch's own.
     chance=lambda batch_size: (1 + patches_term) * math.log(c.num_prototypes),
     causes=CAUSES,
     # The teacher's, as official.

@@ -23,8 +23,8 @@ from contrastive_jax.objectives import Objective, Run, check_views, field, share
 class Fields:
   """The fields of `config.objective`; defaults are the paper's for ImageNet.
 
-  Any number of global views (the author, in issue 11: of a ResNet all, and no
-  local crops).
+  Any number of global views (of a ResNet all are, says the paper: no local
+  crops).
   `sigreg_weight`, the paper's lambda (0.01 to 0.1; 0: nothing keeps the
   embeddings apart); `slices`, directions a step; `flattened`, whether all views
   are one sample (stable-pretraining) instead of one each (the paper);

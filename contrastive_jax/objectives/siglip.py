@@ -91,4 +91,5 @@ def make(
     loss=loss,
     chance=chance_value,
     causes=CAUSES,
+    notes=towers.notes,
   )

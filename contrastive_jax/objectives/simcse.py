@@ -57,11 +57,12 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       'SimCSE takes a sentence and its other view, and perhaps a hard negative;'
       f' there are {run.global_views} views, and {run.local_crops} local crops'
     )
-  # BERT's initialization; the paper's head has a tanh behind it, below.
+  # BERT's pooler, with its initialization.
   projector = heads.MLP(
     sizes=[encoder.features],
     output_bias=True,
     kernel_init=jax.nn.initializers.normal(0.02),
+    output_activation=jnp.tanh,
     dtype=encoder.dtype,
   )
   modules = {'encoder': encoder.module, 'projector': projector}
@@ -77,7 +78,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       axis_name=axis_name,
       rng=keys.draw(rng, keys.Draw.DROPOUT),
     )
-    embeddings = tuple(map(jnp.tanh, outputs['projector']))
+    embeddings = tuple(outputs['projector'])
     value, metrics = simcse(
       *embeddings,
       temperature=c.temperature,

@@ -93,7 +93,8 @@ def _by_protocol(runs: Sequence[Run]) -> dict[tuple[str, ...], _Line]:
   """Of evaluation.json, by protocol, encoder and data."""
   found = {}
   for key, line in summaries.headlines(runs).items():
-    if len(line) > 1:
+    # A rank correlation is one number of all pairs.
+    if len(line) > 1 and key[0] != 'spearman':
       of_runs = [
         correctness.of_result(line[i], run.results) if i in line else {}
         for i, run in enumerate(runs)

@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from contrastive_jax.config import flat
@@ -165,24 +165,24 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
 def headlines(
   runs: Sequence[Run],
 ) -> dict[tuple[str, ...], dict[int, dict[str, Any]]]:
-  """Returns the newest accuracies of evaluation.json that were chosen.
+  """Returns the newest measures of evaluation.json that were chosen.
 
   Args:
     runs: with results or without.
 
   Returns:
-    By protocol, encoder and data, and by the number of the run.
+    By protocol (and metric, of other than accuracies), encoder and data, and by
+    the number of the run.
   """
   found: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
   for number_of_run, run in enumerate(runs):
     for row in sorted(run.results, key=lambda row: row.get('step') or 0):
-      if not row.get('headline', True) or row.get('metric') != 'accuracy':
-        continue
-      if row.get('value') is not None:
-        key = tuple(
-          str(row.get(k, '–')) for k in ('protocol', 'representation', 'data')
-        )
-        found.setdefault(key, {})[number_of_run] = row
+      if row.get('headline', True) and row.get('value') is not None:
+        protocol, metric = (str(row.get(k)) for k in ('protocol', 'metric'))
+        if metric not in ('accuracy', protocol):
+          protocol += f', {metric}'
+        key = tuple(str(row.get(k, '–')) for k in ('representation', 'data'))
+        found.setdefault((protocol, *key), {})[number_of_run] = row
   return found
 
 
@@ -207,7 +207,8 @@ def measured_together(
   def cell(row: dict[str, Any] | None) -> str:
     if row is None:
       return '–'
-    return _between(row['value'], row.get('low'), row.get('high'))
+    show = number if row.get('metric') == 'spearman' else percent
+    return _between(row['value'], row.get('low'), row.get('high'), show)
 
   header = ['protocol', 'encoder', 'data', *(run.name for run in runs)]
   rows = [
@@ -218,9 +219,13 @@ def measured_together(
     header.append('mean ± deviation over runs')
     for row, line in zip(rows, found.values(), strict=True):
       scores = [of_run['value'] for of_run in line.values()]
+      of_ranks = any(
+        of_run.get('metric') == 'spearman' for of_run in line.values()
+      )
+      show = number if of_ranks else percent
       row.append(
-        f'{percent(statistics.mean(scores))} ± '
-        f'{percent(statistics.stdev(scores))} of {len(scores)}'
+        f'{show(statistics.mean(scores))} ± '
+        f'{show(statistics.stdev(scores))} of {len(scores)}'
         if len(scores) > 1
         else '–'
       )
@@ -262,10 +267,15 @@ def percent(value: float | None) -> str:
   return '–' if value is None else f'{100 * value:.2f}'
 
 
-def _between(value: float, low: float | None, high: float | None) -> str:
+def _between(
+  value: float,
+  low: float | None,
+  high: float | None,
+  show: Callable[[float | None], str] = percent,
+) -> str:
   if low is None or high is None:
-    return percent(value)
-  return f'{percent(value)} ({percent(low)} to {percent(high)})'
+    return show(value)
+  return f'{show(value)} ({show(low)} to {show(high)})'
 
 
 def _rows(run: Run) -> dict[str, dict[str, float | None]]:
@@ -287,7 +297,17 @@ def _scored_on(fields: dict[str, Any]) -> str | None:
 
 
 def _trained(run: Run, fields: dict[str, Any]) -> str:
-  shape = ' × '.join(map(str, fields.get('run.input_shape', ())))
+  shape = fields.get('run.input_shape', ())
+  # Of text it is a number of tokens, and what an example is called follows.
+  what, size = 'images', ' × '.join(map(str, shape)) + ' pixels'
+  if len(shape) == 1:
+    what, size = 'sentences', f'at most {shape[0]} tokens'
+  encoder = str(fields.get('encoder.name'))
+  if encoder.startswith('resnet'):
+    encoder += f' of width {fields.get("encoder.width")}'
+  if beside := fields.get('text_encoder.name'):
+    encoder += f', and beside it a {beside},'
+    what = 'pairs'
   classes = fields.get('run.num_classes')
   batch = fields.get('batch_size')
   done, total = folder.steps_done(run), folder.total_steps(run)
@@ -295,11 +315,10 @@ def _trained(run: Run, fields: dict[str, Any]) -> str:
   steps = f'{done:,}' + ('' if total is None else f' of {total:,}')
   epochs = folder.latest(run, 'epoch')
   return (
-    f'{fields.get("objective.name")} trained a {fields.get("encoder.name")} of '
-    f'width {fields.get("encoder.width")} on {fields.get("data.source")}: '
-    f'{images} images of {shape} pixels, '
+    f'{fields.get("objective.name")} trained a {encoder} on '
+    f'{fields.get("data.source")}: {images} {what} of {size}, '
     + ('without labels' if classes is None else f'{classes} classes')
-    + f'. It has done {steps} steps of {batch} images'
+    + f'. It has done {steps} steps of {batch} {what}'
     + ('' if epochs is None else f', {epochs:.1f} epochs')
     + f', with seed {fields.get("seed")}.'
   )

@@ -174,7 +174,10 @@ def build(
     ),
     mesh=mesh,
     quiet_steps=health.quiet_steps(
-      warmup_steps, total_steps, tokens=run.vocabulary > 0
+      warmup_steps,
+      total_steps,
+      tokens=run.vocabulary > 0,
+      least=objective.quiet_steps,
     ),
     grace_steps=health.grace_steps(
       total_steps,

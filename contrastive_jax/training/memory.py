@@ -14,6 +14,7 @@ import numpy as np
 from contrastive_jax.config import Config, Error
 from contrastive_jax.data import sources
 from contrastive_jax.data.split import Source, from_arrays
+from contrastive_jax.models import text
 from contrastive_jax.training import build, step
 
 _SIDE = 64  # pixels, where neither config nor data say
@@ -61,10 +62,19 @@ def stand_in(
     images: of the training split, if the data is not here.
     classes: likewise; 0: no labels.
     channels: likewise.
+
+  Raises:
+    Error: the data is text, or has texts, and is not here: how many tokens
+      there are follows from it.
   """
   try:
     return sources.load(config.data.source)
-  except (Error, OSError):
+  except (Error, OSError) as error:
+    if config.text_encoder.name or config.encoder.name in text.ENCODERS:
+      raise Error(
+        f'{error}; without its texts it is not known how many tokens there '
+        'are: a small table will do'
+      ) from error
     side = config.data.image_size or _SIDE
     pixels = np.zeros((2, side, side, channels), np.uint8)
     names = tuple(map(str, range(classes))) or None

@@ -310,7 +310,7 @@ def _sentences(job: build.Job) -> dict[str, Any]:
   return {
     'tokenizer': ', '.join(job.modality.files),
     'max_length': job.config.text.max_length,
-    'tokens': 'int32 [b, n]; what follows a sentence is not looked at',
+    'tokens': 'int32 [b, max_length]; what follows a sentence is not looked at',
     'length': 'int32 [b], the tokens of each sentence',
   }
 

@@ -118,4 +118,9 @@ def inputs(job: build.Job, tower: Tower, count: int) -> Any:
   )
   batch = next(iter(batches))
   mask = np.asarray(batch['mask'])
-  return jax.tree.map(lambda x: np.asarray(x)[mask], batch['input'])
+  found = jax.tree.map(lambda x: np.asarray(x)[mask], batch['input'])
+  if tower.reads_text:
+    # As long as a sentence may be: others follow these.
+    lack = job.config.text.max_length - found['tokens'].shape[1]
+    found['tokens'] = np.pad(found['tokens'], [(0, 0), (0, lack)])
+  return found

@@ -11,6 +11,7 @@ import tokenizers
 
 from contrastive_jax.config import Error
 from contrastive_jax.data import modalities, sources
+from contrastive_jax.data import split as split_lib
 from contrastive_jax.training import build
 from experiments import small_configs
 from tests import tiny
@@ -97,6 +98,19 @@ def test_several_texts_of_an_image(tmp_path):
   splits = found.train, found.test
   sides = [{c.split()[-1] for c in split.captions} for split in splits]
   assert not sides[0] & sides[1]
+
+
+def test_an_image_with_several_texts_is_held_out_whole(tmp_path):
+  lines = ['path,caption']
+  for key, color in examples(20):
+    (tmp_path / f'{key}.png').write_bytes(png(color))
+    lines += [f'{key}.png,{color} {n}' for n in range(5)]
+  (tmp_path / 'a.csv').write_text('\n'.join(lines))
+  source = sources.load(f'csv:{tmp_path}/a.csv')
+  found = split_lib.held_out(source, 0.2)
+  assert found.test.size == 5 * round(0.2 * len(set(source.train.paths)))
+  assert found.train.size + found.test.size == source.train.size
+  assert not set(found.train.paths) & set(found.test.paths)
 
 
 def test_what_has_no_texts_is_refused(tmp_path):

@@ -54,6 +54,18 @@ def test_rows_are_counted_and_labeled(shards):
   assert '20 images in 4 shards' in source.notes[0]
 
 
+def test_shards_of_one_name_are_told_apart(tmp_path):
+  """By the folders that they are in, wherever all of them lie."""
+  for name in ('train', 'test'):
+    (tmp_path / name).mkdir()
+    shard(tmp_path / name / '0.tar', {'a.png': png(10), 'b.png': png(20)})
+  source = sources.load(
+    f'tar:{tmp_path}/train/0.tar?test={tmp_path}/test/0.tar'
+  )
+  assert source.train.describe(1) == 'train/0.tar/b'
+  assert source.test.describe(1) == 'test/0.tar/b'
+
+
 @pytest.mark.parametrize('processes', [1, 2])
 def test_an_epoch_has_each_once_in_an_order_of_the_seed(shards, processes):
   """And a resumed one goes on where it was."""

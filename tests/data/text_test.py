@@ -70,6 +70,11 @@ def test_columns_of_a_table():
     ('text\na\n', '1 sentences: at least 2'),
     ('text,pair,negative\na,b,c\nd,e,\n', '1 of 2 rows have no negative'),
     ('words\na\nb\n', 'one is named path, of images, or text'),
+    ('text,split\na,test\nb,test\n', 'no rows to train on'),
+    (
+      'text,label,split\na,x,train\nb,y,train\nc,z,test\n',
+      r'the class z, which training has not \(1 rows of 1 such',
+    ),
   ],
 )
 def test_a_table_that_is_none_of_texts(tmp_path, text, said):
@@ -197,16 +202,40 @@ def test_few_lengths_and_so_few_compilations(tmp_path):
   assert train_step._cache_size() == 4
 
 
+def test_pairs_with_a_score_need_not_mean_the_same(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text(
+    'text,pair,score,split\na,b,,train\nc,d,0.5,train\ne,f,,test\ng,h,,val\n'
+  )
+  source = sources.load(f'csv:{path}')
+  assert 'val (1 sentences) is not used' in source.notes
+  np.testing.assert_array_equal(source.train.reader.score, [np.nan, 0.5])
+  config = config_of(f'csv:{path}', **{'text.views': 'all'})
+  made = modalities.make(config, source)
+  assert config.text.views == 'same'
+  assert '1 pairs have a score and are not trained on as such' in made.notes
+  made = modalities.make(
+    config_of(f'csv:{path}', **{'text.views': 'pairs'}), source
+  )
+  assert '1 pairs have a score: they are taken to mean the same' in made.notes
+
+
 def test_the_tokenizer_is_the_runs_own(tmp_path):
-  """What a folder keeps is used, whatever the data would give now."""
+  """What a folder keeps is used, whatever the data would give now.
+
+  Unless no checkpoint was ever made with it: the run never was.
+  """
   made, _ = modality_of()
   (tmp_path / 'tokenizer.json').write_text(made.files['tokenizer.json'])
   other = tmp_path / 'other.csv'
   with open(other, 'w') as file:
     csv.writer(file).writerows([['text'], ['something'], ['else']])
   fitted, _ = modality_of(f'csv:{other}')
+  anew, _ = modality_of(f'csv:{other}', tmp_path)
+  (tmp_path / 'checkpoints' / '2').mkdir(parents=True)
   kept, _ = modality_of(f'csv:{other}', tmp_path)
   assert fitted.files != made.files
+  assert anew.files == fitted.files
   assert kept.files == made.files
 
 

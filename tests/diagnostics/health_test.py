@@ -82,4 +82,5 @@ def test_text_is_given_time_to_tell_sentences_apart():
   assert health.quiet_steps(30, 1000, tokens=False) == 30
   assert health.quiet_steps(30, 1000, tokens=True) == 200
   assert health.quiet_steps(300, 1000, tokens=True) == 300
+  assert health.quiet_steps(30, 1000, tokens=False, least=400) == 400
   assert health.quiet_steps(30, 100, tokens=True) == 100  # and then it is said

@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 
 from contrastive_jax.config import Error
-from contrastive_jax.evaluation import retrieval
+from contrastive_jax.data import sources
+from contrastive_jax.evaluation import finetune, retrieval
 from contrastive_jax.evaluation.run import evaluate
 from contrastive_jax.evaluation.shown import spread
 from contrastive_jax.train import pretrain
@@ -31,6 +32,15 @@ def test_ranks_by_an_oracle():
     wrong = [i for i in order if i not in wanted]
     best = max(cosine[i] for i in wanted)
     assert place == 1 + sum(cosine[i] > best for i in wrong)
+
+
+def test_a_sentence_is_no_answer_to_itself():
+  x = RNG.normal(size=(20, 8))
+  # Each is the other's pair, and both stand in both columns.
+  x[1::2] = x[::2] + 0.1 * RNG.normal(size=(10, 8))
+  right = [{i ^ 1} for i in range(20)]
+  assert np.all(retrieval.ranks(x, x, right) == 2)
+  assert np.all(retrieval.ranks(x, x, right, [{i} for i in range(20)]) == 1)
 
 
 def test_what_has_collapsed_finds_nothing():
@@ -88,8 +98,6 @@ def test_retrieval_of_a_run(workdir):
 def test_the_bag_of_words_by_scikit_learn(workdir):
   from sklearn.feature_extraction.text import TfidfVectorizer
 
-  from contrastive_jax.data import sources
-
   source = sources.load(small_configs.text_source())
   made = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
   made.fit(source.train.reader.text)
@@ -131,11 +139,46 @@ def test_scores_of_a_run(workdir, tmp_path):
   assert -1 <= row['low'] < row['value'] < row['high'] <= 1
   with pytest.raises(Error, match='columns pair and score: there are none'):
     evaluate(workdir, ['spearman'])
+  # A pair of which people said 0 is not one to be found.
+  own = len(sources.load(small_configs.text_source()).test.reader.pair)
+  found = evaluate(workdir, ['retrieval'], transfer=[f'csv:{path}'])
+  assert {
+    r['data'].split(' test')[0]
+    for r in found['results']
+    if r['protocol'] == 'retrieval'
+  } == {small_configs.text_source()}
+  assert own > 2
+  with pytest.raises(Error, match='has images, and the run is of text'):
+    evaluate(workdir, ['knn'], transfer=['digits'])
+
+
+def test_pairs_in_both_columns(workdir, tmp_path):
+  """What is nearest to a sentence is itself, which is not asked for."""
+  path = tmp_path / 'both.csv'
+  with open(path, 'w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(['text', 'pair'])
+    for text, *_ in sentences.rows()[:10]:
+      # To a tokenizer of bytes these are nearly the same.
+      writer.writerows([[text, f'{text}.'], [f'{text}.', text]])
+  found = evaluate(workdir, ['retrieval'], transfer=[f'csv:{path}'])
+  (row,) = (
+    r
+    for r in found['results']
+    if r['metric'] == 'recall@1, text to pair' and 'both.csv' in r['data']
+  )
+  assert row['value'] > 0.8
+
+
+def test_text_is_fine_tuned(workdir, monkeypatch):
+  monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-3,))
+  found = evaluate(workdir, ['finetune_50'])
+  assert not found['failed']
+  assert any(r['protocol'] == 'finetune_50' for r in found['results'])
 
 
 def test_a_score_that_is_none(tmp_path):
-  from contrastive_jax.data import sources
-
   path = tmp_path / 'a.csv'
   path.write_text('text,pair,score\na,b,1\nc,d,high\n')
   with pytest.raises(Error, match="a score is 'high', which is no number"):

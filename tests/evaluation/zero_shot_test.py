@@ -12,7 +12,13 @@ from contrastive_jax import embed
 from contrastive_jax.commands import command_line
 from contrastive_jax.config import Error
 from contrastive_jax.evaluation import embed as embed_lib
-from contrastive_jax.evaluation import encoder, features, zero_shot
+from contrastive_jax.evaluation import (
+  encoder,
+  features,
+  finetune,
+  pairs,
+  zero_shot,
+)
 from contrastive_jax.evaluation.run import evaluate
 from contrastive_jax.reporting import document, embeddings, folder, neighbors
 from contrastive_jax.reporting import sheet as sheets
@@ -95,6 +101,45 @@ def test_by_an_oracle(workdir):
 def test_a_prompt_without_a_place(workdir):
   found = evaluate(workdir, ['zero_shot'], prompts=['a digit'])
   assert "the prompt 'a digit' has no {} for" in found['failed'][0]
+
+
+def test_other_prompts_are_another_result(workdir):
+  for prompts in (['a {}'], ['{}, {curly}']):
+    found = evaluate(workdir, ['zero_shot'], prompts=prompts)
+    assert not found['failed']
+  settings = [
+    r['setting'] for r in found['results'] if r['protocol'] == 'zero_shot'
+  ]
+  assert "1 prompts a class, as 'a {}'" in settings
+  assert "1 prompts a class, as '{}, {curly}'" in settings
+
+
+def test_an_image_without_a_text_is_not_asked_for(workdir):
+  job, state = encoder.load(workdir)
+  test = job.source.test
+  captions = tuple(c if i % 2 else '' for i, c in enumerate(test.captions))
+
+  def measured(captions):
+    split = dataclasses.replace(test, captions=captions)
+    source = job.source._replace(test=split)
+    fitting = pairs.fitting(job, [source], 'retrieval')
+    return pairs.measure(job, state, *fitting, 'retrieval', 'trained encoder')
+
+  found = measured(captions)
+  assert {r['examples'] for r in found} <= {
+    test.size // 2,
+    len(set(captions) - {''}),
+  }
+  with pytest.raises(Error, match='there are none'):
+    measured(('',) * test.size)
+
+
+def test_the_tower_of_images_is_fine_tuned(workdir, monkeypatch):
+  monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
+  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-3,))
+  found = evaluate(workdir, ['finetune_50'])
+  assert not found['failed']
+  assert any(r['protocol'] == 'finetune_50' for r in found['results'])
 
 
 def test_a_run_without_texts(tmp_path):

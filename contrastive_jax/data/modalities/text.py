@@ -5,6 +5,7 @@ or that they are two sentences which mean the same.
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,8 +43,11 @@ def make(
   """
   c, texts = config.text, split.reader
   assert isinstance(texts, Texts)
+  scored = sum(map(math.isfinite, texts.score))
   if c.views == 'all':
-    c.views = VIEWS[bool(texts.pair) + bool(texts.negative)]
+    # A pair with a score need not mean the same.
+    beside = () if scored else (texts.pair, texts.negative)
+    c.views = VIEWS[sum(map(bool, beside))]
   _check(config, texts, split.name)
   every = (*texts.text, *filter(None, texts.pair), *texts.negative)
   tokenizer, note = tokenizer_of(c, every, folder)
@@ -105,6 +109,7 @@ def make(
       note,
       *lengths(sentences(split), c.max_length),
       *_alone(texts, c.views),
+      *_scored(scored, c.views),
     ),
   )
 
@@ -148,7 +153,9 @@ def tokenizer_of(
   Raises:
     Error: there is no such tokenizer.
   """
-  if folder is not None and (kept := folder / FILE).is_file():
+  # Without a checkpoint it is of a run that never was.
+  begun = folder is not None and any((folder / 'checkpoints').glob('*'))
+  if folder is not None and begun and (kept := folder / FILE).is_file():
     found = tokenize.read(kept)
     origin = 'of the run'
   elif c.tokenizer:
@@ -184,6 +191,15 @@ def _alone(texts: Texts, views: str) -> tuple[str, ...]:
     f'{alone:,} of {len(texts.text):,} sentences have no pair: their own other '
     "view is one (text.views='same' makes that of all)",
   )
+
+
+def _scored(count: int, views: str) -> tuple[str, ...]:
+  """Says what becomes of pairs of which people said how alike they are."""
+  if not count:
+    return ()
+  if views == 'same':
+    return (f'{count:,} pairs have a score and are not trained on as such',)
+  return (f'{count:,} pairs have a score: they are taken to mean the same',)
 
 
 def _bag_of_words(split: Split) -> Callable[..., Any]:

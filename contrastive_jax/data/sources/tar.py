@@ -72,8 +72,10 @@ def load(where: str, *, channels: int | None = None) -> Source:
     tested, more = _samples(f'tar:{options["test"][0]}', options['test'][0])
     notes += more
 
+  short = _short_names([shard for shard, _ in (*trained, *(tested or ()))])
+
   def split(name: str, some: list[tuple[str, _Sample]]) -> Split:
-    return _split(f'{spec} {name}', some, names or None, channels or 3)
+    return _split(f'{spec} {name}', some, names or None, channels or 3, short)
 
   if count := sum(bool(s.caption) for _, s in trained):
     notes.append(f'{count:,} have a caption')
@@ -86,6 +88,21 @@ def load(where: str, *, channels: int | None = None) -> Source:
     split('test', tested) if tested is not None else None,
     notes=tuple(map(_scan.shown, notes)),
   )
+
+
+def _short_names(shards: list[str]) -> dict[str, str]:
+  """Returns what each shard is called: no more than tells them apart.
+
+  Data that has moved is the same: where all of it lies is no part of a name.
+  """
+  every = sorted(set(shards))
+  names = {shard: os.path.basename(shard) for shard in every}
+  if len(set(names.values())) < len(every):
+    root = os.path.commonpath(
+      [os.path.dirname(os.path.abspath(shard)) for shard in every]
+    )
+    names = {shard: os.path.relpath(shard, root) for shard in every}
+  return names
 
 
 def shards_of(pattern: str) -> list[str]:
@@ -205,6 +222,7 @@ def _split(
   some: list[tuple[str, _Sample]],
   names: tuple[str, ...] | None,
   channels: int,
+  short: dict[str, str],
 ) -> Split:
   shards = [shard for shard, _ in some]
   places = np.array([(s.offset, s.size) for _, s in some], np.int64)
@@ -228,7 +246,7 @@ def _split(
     names,
     channels,
   )
-  keys = tuple(f'{os.path.basename(shard)}/{s.key}' for shard, s in some)
+  keys = tuple(f'{short[shard]}/{s.key}' for shard, s in some)
   captions = tuple(s.caption for _, s in some)
   return dataclasses.replace(
     made, keys=keys, captions=captions if any(captions) else None

@@ -50,7 +50,7 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
     spec: of the source.
     table: `text`; perhaps `pair` (a text that means the same), `negative` (one
       that does not, of each row), `score` (how alike people found text and
-      pair), `label` and `split`, as of images.
+      pair; may be empty), `label` and `split`, as of images.
 
   Raises:
     Error: one sentence that says what is wrong.
@@ -72,13 +72,25 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
   rows = _table.rows(spec, {**table, 'path': text})
   labels = {r.label for r in rows if r.kind == 'train' and r.label}
   names = tuple(sorted(labels, key=_table.by_number)) or None
+  others = [r.label for r in rows if r.label and r.label not in labels]
+  if names and others:
+    raise Error(
+      f'{spec} has the class {others[0]}, which training has not '
+      f'({len(others):,} rows of {len(set(others)):,} such classes)'
+    )
   kinds = np.array([row.kind for row in rows])
   numbers = np.array(
     [names.index(r.label) if names and r.label in names else -1 for r in rows]
   )
-  trained = np.flatnonzero(kinds == 'train')
-  tested = np.flatnonzero(kinds == 'test')
-  tested = tested if len(tested) else np.flatnonzero(kinds == 'val')
+  trained, tested, val = (
+    np.flatnonzero(kinds == kind) for kind in ('train', 'test', 'val')
+  )
+  if not len(trained):
+    raise Error(f'{spec} has no rows to train on: split is train in none')
+  notes = []
+  if len(tested) and len(val):
+    notes.append(f'val ({len(val):,} sentences) is not used')
+  tested = tested if len(tested) else val
   chosen = 'its own'
   if not len(tested) and names:
     trained, tested = (trained[i] for i in hold_out(numbers[trained]))
@@ -99,14 +111,14 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
       keys=tuple('\t'.join(filter(None, row)) for row in _rows(texts)),
     )
 
-  notes = [
+  notes[:0] = [
     f'{spec}: {count:,} sentences, trained on {len(trained):,}'
     + (f', tested on {len(tested):,} ({chosen})' if len(tested) else '')
     + (f', {len(names)} classes' if names else ', no labels')
     + (f', {sum(map(bool, pair)):,} have a pair' if pair else '')
   ]
-  if others := [name for name in table if name not in COLUMNS]:
-    notes.append(f'columns that are not read: {", ".join(others)}')
+  if unknown := [name for name in table if name not in COLUMNS]:
+    notes.append(f'columns that are not read: {", ".join(unknown)}')
   return Source(
     spec,
     split('train', trained),
@@ -117,6 +129,9 @@ def from_columns(spec: str, table: dict[str, list[Any]]) -> Source:
 
 
 def _number(spec: str, value: Any) -> float:
+  """Returns a score, NaN where there is none."""
+  if _table.text(value) is None:
+    return math.nan
   try:
     number = float(value)
   except (TypeError, ValueError):
