@@ -1,6 +1,7 @@
 """At which step is a broken objective called so? Some, and their healthy twins.
 
   python -m experiments.alarms
+  python -m experiments.alarms lejepa visreg
 
 BYOL and SimSiam without stop-gradient, VICReg without its variance term, SwAV
 without Sinkhorn, DINO without centering, LeJEPA and VISReg without what keeps
@@ -13,6 +14,7 @@ and what it says.
 import json
 import os
 import pathlib
+import sys
 import tempfile
 
 from absl import logging
@@ -104,13 +106,13 @@ def first_alarm(found: dict[int, str]) -> str:
   return 'none'
 
 
-def main() -> None:
-  """Prints the table."""
+def main(names: list[str]) -> None:
+  """Prints the table, of these objectives or of all."""
   logging.set_verbosity(logging.ERROR)
   command_line.set_up_cpu(len(os.sched_getaffinity(0)))
   lines = ['| broken | first alarm | as it is |', '|---|---|---|']
-  for name, overrides in BROKEN.items():
-    found = []
+  for name in names or BROKEN:
+    overrides, found = BROKEN[name], []
     for broken in (True, False):
       config = configure(small_configs.tiny(name), name, broken=broken)
       with tempfile.TemporaryDirectory() as folder:
@@ -123,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  main()
+  main(sys.argv[1:])

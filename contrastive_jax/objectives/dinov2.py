@@ -89,6 +89,8 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   check_views('DINOv2', run, 2, local_crops=True)
   if (grid := encoder.patches) is None:
     raise Error('DINOv2 masks patches: encoder.name has to be that of a ViT')
+  if getattr(encoder.module, 'pool', 'token') != 'token':
+    raise Error('DINOv2 has a loss of the class token: set encoder.pool=token')
   if c.koleo_group == 1:
     raise Error('objective.koleo_group is 1: nobody has a neighbor there')
   ratio = (c.mask_ratio_least, c.mask_ratio_most)

@@ -63,6 +63,8 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
   check_views('MAE', run, 1)
   if (grid := encoder.patches) is None:
     raise Error('MAE leaves out patches: encoder.name has to be that of a ViT')
+  if getattr(encoder.module, 'pool', 'token') != 'token':
+    raise Error("MAE's decoder takes the class token: set encoder.pool=token")
   patches = math.prod(grid)
   seen = int(patches * (1 - c.mask_ratio))
   if not 0 < seen < patches:

@@ -105,6 +105,7 @@ def test_one_of_two_crops_is_masked_and_of_both_twice_as_much():
     params = {**state.params}
     params['last_layer'] = jax.tree.map(np.zeros_like, params['last_layer'])
     value, (_, metrics, _) = loss_fn(job, batch)(params, state.model_state, 0)
+    np.testing.assert_allclose(metrics['chance_loss'], value, rtol=1e-5)
     values.append(value - 0.1 * metrics['koleo_term'])
     np.testing.assert_allclose(
       values[-1], job.objective.chance(8), rtol=1e-5, err_msg=str(crops)
@@ -112,6 +113,22 @@ def test_one_of_two_crops_is_masked_and_of_both_twice_as_much():
   np.testing.assert_allclose(
     np.array(values) / values[0], [1, 1.5, 2], rtol=1e-5
   )
+
+
+def test_chance_is_that_of_the_crops_that_are_masked():
+  """Of few patches many crops get no block, and count nothing."""
+  job = make(
+    'dinov2_small',
+    **{'objective.mask_ratio_least': 0.0, 'objective.mask_ratio_most': 0.15},
+  )
+  state, batch = build.init_state(job), batch_of_noise(job)
+  batch['id'] = np.arange(8, dtype=np.int32)
+  params = {**state.params}
+  params['last_layer'] = jax.tree.map(np.zeros_like, params['last_layer'])
+  value, (_, metrics, _) = loss_fn(job, batch)(params, state.model_state, 0)
+  np.testing.assert_allclose(metrics['chance_loss'], value, rtol=1e-5)
+  least = value - 0.1 * metrics['koleo_term']
+  assert least < 0.95 * job.objective.chance(8)
 
 
 def test_the_student_does_not_see_what_is_masked_and_the_teacher_does():
@@ -204,6 +221,7 @@ def test_the_teacher_is_evaluated_and_follows_the_student():
   ('changes', 'sentence'),
   [
     ({'encoder.name': 'resnet18'}, 'DINOv2 masks patches: encoder.name'),
+    ({'encoder.pool': 'mean'}, 'set encoder.pool=token'),
     ({'objective.koleo_group': 1}, 'koleo_group is 1: nobody has a neighbor'),
     (
       {'objective.mask_ratio_least': 0.9},

@@ -75,6 +75,7 @@ def test_masks_are_of_example_and_epoch():
   ('changes', 'sentence'),
   [
     ({'encoder.name': 'resnet18'}, 'MAE leaves out patches: encoder.name'),
+    ({'encoder.pool': 'mean'}, 'set encoder.pool=token'),
     ({'objective.mask_ratio': 0.99}, 'shows 0 of 16 patches'),
     ({'objective.mask_ratio': 0.0}, 'shows 16 of 16 patches'),
     ({'objective.decoder_heads': 3}, 'multiple of 4 and of the 3'),
