@@ -10,7 +10,8 @@ WORKDIR/classifiers with the names of the classes, and used from there.
 
 A row of the file is an image, in the order of the ids, train before test:
 
-  path         or the split and the id, where there are no files
+  path         or the split and the id, where there are no files; of a run of
+               text it is `text`
   class        the most probable one
   probability  of that class: the softmax of the classifier
   distance     1 less the cosine with the nearest labeled training image

@@ -1,5 +1,6 @@
 """A run of text, as a user has it: continued, looked at, taken away."""
 
+import csv
 import json
 import shutil
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax.config import Error
-from contrastive_jax.evaluation import embed, encoder, tables
+from contrastive_jax.evaluation import embed, encoder, predict, tables
 from contrastive_jax.evaluation.run import evaluate
 from contrastive_jax.reporting import document, neighbors, sheet
 from contrastive_jax.train import pretrain
@@ -200,3 +201,14 @@ def test_a_run_that_starts_from_another(workdir, tmp_path):
   ours = encoder.load(workdir)
   knn = json.loads((workdir / 'summary.json').read_text())['knn_accuracy']
   assert ours and abs(start['online_knn'] - knn) < 0.02
+
+
+def test_classes_of_sentences(workdir, tmp_path):
+  path = tmp_path / 'classes.csv'
+  found = predict.predict(
+    workdir, path, images=small_configs.text_source(), say=str
+  )
+  with open(path, newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert found.images == len(rows) == len(sentences.rows())
+  assert {row['text'] for row in rows} == {row[0] for row in sentences.rows()}

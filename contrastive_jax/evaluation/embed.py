@@ -79,6 +79,23 @@ class Embedded(NamedTuple):
     pairs = zip(which, ids, strict=True)
     return [splits[s].describe(int(i)) for s, i in pairs]
 
+  def sentences(self) -> bool:
+    """Returns whether they are of sentences, and not of images."""
+    return all(hasattr(s.reader, 'text') for s in self.splits.values())
+
+  def has_texts(self) -> bool:
+    """Returns whether each is of a text, or of an image with one."""
+    return self.sentences() or all(s.captions for s in self.splits.values())
+
+  def texts(self, numbers: np.ndarray) -> list[str]:
+    """Returns these texts, by their numbers, if it `has_texts`."""
+    of_splits: list[Any] = [
+      getattr(split.reader, 'text', None) or split.captions
+      for split in self.splits.values()
+    ]
+    which, ids = self.places(numbers)
+    return [of_splits[s][i] for s, i in zip(which, ids, strict=True)]
+
   def class_names(self) -> tuple[str, ...]:
     """Returns the names of the labels, none where there are no labels."""
     found = [split.class_names for split in self.splits.values()]

@@ -142,7 +142,9 @@ def _write(
   far = right = known = 0
   with temporary.open('w', encoding='utf-8', newline='') as file:
     rows = csv.writer(file, lineterminator='\n')
-    rows.writerow(COLUMNS)
+    name = embedded.texts if embedded.sentences() else embedded.names
+    first = 'text' if embedded.sentences() else COLUMNS[0]
+    rows.writerow((first, *COLUMNS[1:]))
     for start in range(0, len(embedded.vectors), _ROWS):
       block = slice(start, start + _ROWS)
       vectors = np.asarray(embedded.vectors[block])
@@ -150,7 +152,7 @@ def _write(
       classes = probabilities.argmax(axis=1)
       distance, percentile = found.distances(vectors)
       for row in zip(
-        embedded.names(embedded.numbers[block]),
+        name(embedded.numbers[block]),
         (found.class_names[c] for c in classes),
         (f'{p:.4f}' for p in probabilities.max(axis=1)),
         (f'{d:.4f}' for d in distance),

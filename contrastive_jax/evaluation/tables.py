@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -74,21 +74,6 @@ def _paths(found: Embedded) -> bool:
   return all(split.paths is not None for split in found.splits.values())
 
 
-def _texts(found: Embedded) -> list[Sequence[str]] | None:
-  """Returns the texts of each split, or beside its images, if all have some."""
-  of_splits: list[Any] = [
-    getattr(split.reader, 'text', None) or split.captions
-    for split in found.splits.values()
-  ]
-  return of_splits if all(of_splits) else None
-
-
-def _written(found: Embedded, numbers: np.ndarray) -> list[str]:
-  of_splits = _texts(found) or []
-  which, ids = found.places(numbers)
-  return [of_splits[s][i] for s, i in zip(which, ids, strict=True)]
-
-
 def _blocks(found: Embedded) -> Iterator[dict[str, Any]]:
   """Yields the columns of some rows at a time."""
   for start in range(0, len(found.vectors), _ROWS):
@@ -98,8 +83,8 @@ def _blocks(found: Embedded) -> Iterator[dict[str, Any]]:
     columns['splits'] = np.array(list(found.splits))[which]
     if _paths(found):
       columns['paths'] = found.names(found.numbers[rows])
-    if _texts(found):
-      columns['texts'] = _written(found, found.numbers[rows])
+    if found.has_texts():
+      columns['texts'] = found.texts(found.numbers[rows])
     if found.class_names():
       columns['labels'] = found.labels[rows]
     yield columns | {'vectors': np.asarray(found.vectors[rows])}
@@ -116,8 +101,8 @@ def _write_npz(found: Embedded, path: pathlib.Path) -> None:
   columns: dict[str, Callable[[np.ndarray], list[str]]] = {}
   if _paths(found):
     columns['paths'] = found.names
-  if _texts(found):
-    columns['texts'] = lambda numbers: _written(found, numbers)
+  if found.has_texts():
+    columns['texts'] = found.texts
   for name, of_rows in columns.items():
     # Of the longest one, which takes a look at all of them.
     width = max(
@@ -169,7 +154,7 @@ def _write_parquet(found: Embedded, path: pathlib.Path) -> None:
   fields = [('id', pa.int32()), ('split', pa.string())]
   if _paths(found):
     fields.append(('path', pa.string()))
-  if _texts(found):
+  if found.has_texts():
     fields.append(('text', pa.string()))
   if names:
     fields.append(('label', pa.string()))
