@@ -165,6 +165,8 @@ def evaluate(
         )
   for protocol, found in of_pairs.items():
     for source in found:
+      if source is job.source and source.test is None:
+        say(f'{source.name} has no test split: {protocol} is of training data')
       for name, own in states.items():
         add(
           f'{protocol}, {name}, {source.name}',

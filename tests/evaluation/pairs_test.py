@@ -170,6 +170,20 @@ def test_pairs_in_both_columns(workdir, tmp_path):
   assert row['value'] > 0.8
 
 
+def test_recall_of_training_pairs_is_said_to_be_that(tmp_path):
+  path = tmp_path / 'pairs.csv'
+  with open(path, 'w', newline='') as file:
+    rows = [row[:2] for row in sentences.rows()[:80]]
+    csv.writer(file).writerows([('text', 'pair'), *rows])
+  config = tiny.shrink(small_configs.load('simcse', f'csv:{path}'))
+  config.steps = 1
+  config.evaluation.baselines = False
+  pretrain(config, tmp_path / 'run')
+  said = []
+  evaluate(tmp_path / 'run', ['retrieval'], say=said.append)
+  assert any('no test split: retrieval is of training data' in s for s in said)
+
+
 def test_text_is_fine_tuned(workdir, monkeypatch):
   monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
   monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-3,))
