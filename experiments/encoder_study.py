@@ -24,12 +24,13 @@ from typing import Any
 from experiments import studies
 
 BATCH_SIZE = 128
-# Of an objective: its config with a ResNet, with a ViT, and how many seeds.
+# Of an objective: its config with a ResNet, and with a ViT.
 OBJECTIVES = {
-  'simclr': ('simclr', 'simclr', 3),
-  'moco_v3': ('moco_v3', 'moco_v3_vit', 1),
-  'dino': ('dino', 'dino_vit', 1),
+  'simclr': {'resnet': 'simclr', 'vit': 'simclr'},
+  'moco_v3': {'resnet': 'moco_v3', 'vit': 'moco_v3_vit'},
+  'dino': {'resnet': 'dino', 'vit': 'dino_vit'},
 }
+SEEDS = {'simclr': 3, 'moco_v3': 1, 'dino': 1}
 _RESNET = {
   'optimizer.name': 'adamw',
   'optimizer.base_learning_rate': 0.002,
@@ -68,10 +69,9 @@ def fields(
     seed: of the run.
     options: of the command.
   """
-  vit = family == 'vit'
-  config = OBJECTIVES[objective][vit]
-  own = {'encoder.width': options.width} | _RESNET
-  if vit:
+  config = OBJECTIVES[objective][family]
+  own: dict[str, Any] = {'encoder.width': options.width} | _RESNET
+  if family == 'vit':
     own = {'encoder.depth': 4} | (_VIT if objective == 'simclr' else {})
   return {
     'seed': seed,
@@ -101,12 +101,12 @@ def main(argv: list[str]) -> None:
   rows: studies.Rows = {}
   for objective in [options.only] if options.only else OBJECTIVES:
     for family in ('resnet', 'vit'):
-      for seed in range(OBJECTIVES[objective][-1]):
+      for seed in range(SEEDS[objective]):
         folder = options.workdir / f'{objective}_{family}_{seed}'
         changes = fields(objective, family, seed, options)
         studies.train(
           folder,
-          OBJECTIVES[objective][family == 'vit'],
+          OBJECTIVES[objective][family],
           options.source,
           [f'--config.{name}={value}' for name, value in changes.items()],
         )
@@ -120,10 +120,11 @@ def _add(
   """Adds a run, and what it was compared with, to the rows."""
   summary = json.loads((folder / 'summary.json').read_text())
   for row, found in summary['rows'].items():
-    name = {
+    names = {
       'trained encoder': label,
       'untrained encoder': f'untrained {family}',
-    }.get(row, row)
+    }
+    name = names.get(row) or str(row)
     # kNN, linear and few labels come in this order.
     for column, value in zip(_COLUMNS, list(found.values())[:3], strict=False):
       if value is not None:

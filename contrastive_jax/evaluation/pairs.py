@@ -136,7 +136,7 @@ def measure(
     # A sentence that is somebody else's pair, too, is nearest to itself.
     numbers = {given[row]: number for number, row in enumerate(candidates)}
     itself = [
-      {numbers.get(asked[row])} - right[query] - {None}
+      {numbers[asked[row]]} - right[query] if asked[row] in numbers else set()
       for query, row in enumerate(queries)
     ]
     places = retrieval_lib.ranks(

@@ -162,6 +162,10 @@ def results(run: Run) -> tuple[list[str], list[list[str]]]:
   return [*header, 'interval', 'data', 'examples', 'seed'], body
 
 
+# Of evaluation.json, beside accuracies, what is compared between runs.
+_ALSO = ('recall@', 'spearman')
+
+
 def headlines(
   runs: Sequence[Run],
 ) -> dict[tuple[str, ...], dict[int, dict[str, Any]]]:
@@ -177,8 +181,11 @@ def headlines(
   found: dict[tuple[str, ...], dict[int, dict[str, Any]]] = {}
   for number_of_run, run in enumerate(runs):
     for row in sorted(run.results, key=lambda row: row.get('step') or 0):
-      if row.get('headline', True) and row.get('value') is not None:
-        protocol, metric = (str(row.get(k)) for k in ('protocol', 'metric'))
+      protocol, metric = (str(row.get(k)) for k in ('protocol', 'metric'))
+      compared = metric == 'accuracy' or metric.startswith(_ALSO)
+      if (
+        compared and row.get('headline', True) and row.get('value') is not None
+      ):
         if metric not in ('accuracy', protocol):
           protocol += f', {metric}'
         key = tuple(str(row.get(k, '–')) for k in ('representation', 'data'))
@@ -303,7 +310,7 @@ def _trained(run: Run, fields: dict[str, Any]) -> str:
   if len(shape) == 1:
     what, size = 'sentences', f'at most {shape[0]} tokens'
   encoder = str(fields.get('encoder.name'))
-  if encoder.startswith('resnet'):
+  if encoder.startswith(('resnet', '_tiny')):
     encoder += f' of width {fields.get("encoder.width")}'
   if beside := fields.get('text_encoder.name'):
     encoder += f', and beside it a {beside},'
