@@ -231,7 +231,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
       # Where no block found its place there is nothing to predict.
       some = jnp.any(masked, axis=1).astype(jnp.float32)
       uniform += c.patch_weight * c.masked_crops / 2 * jnp.mean(some)
-    metrics['chance_loss'] = uniform * math.log(c.num_prototypes)
+    metrics['chance_loss'] = jnp.asarray(uniform * math.log(c.num_prototypes))
     if c.koleo_weight:
       first, second = (
         koleo(z, group=c.koleo_group, axis_name=axis_name) for z in features
