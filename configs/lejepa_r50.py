@@ -6,9 +6,8 @@
 Optimizer, crops and colors as the README of galilai-group/lejepa has them, for
 all encoders, but that all views are global, as the paper wants it of a ResNet:
 four, which is what users have reported. Batch and epochs are ours, for it names
-none. Published for
-ResNet-50: nothing on ImageNet; about 84 % on 100 of its classes, by the author,
-in issue 28 there. Measured here: nothing yet.
+none. Published for ResNet-50: nothing on ImageNet; about 84 % on 100 of its
+classes, by the author, in issue 28 there. Measured here: nothing yet.
 """
 
 from contrastive_jax import recipes

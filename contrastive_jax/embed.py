@@ -7,10 +7,9 @@
 `--images` is any data source; without it, the run's own. A row is an image: its
 id, split, path, text and label if there are any, and its vector (float32):
 arrays `ids`, `splits`, `paths`, `texts`, `labels`, `vectors` of an .npz, or the
-columns of a .parquet.
-Rows are in the order of the ids, train before test; an image that cannot be
-read has none, and is named. A command that was killed goes on where it stood:
-OUTPUT.part keeps what is done until the end.
+columns of a .parquet. Rows are in the order of the ids, train before test; an
+image that cannot be read has none, and is named. A command that was killed goes
+on where it stood: OUTPUT.part keeps what is done until the end.
 
 `--layer=projector` takes the head's output instead of the encoder's (of a run
 of images with texts `text_encoder` and `text_projector` are the texts'), and

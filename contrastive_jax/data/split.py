@@ -123,16 +123,17 @@ def held_out(source: Source, share: float) -> Source:
   """
   split = source.train
   labels = np.zeros(split.size, int) if split.labels is None else split.labels
-  train_ids, test_ids = hold_out(labels, share)
-  if split.paths is not None and len(set(split.paths)) < split.size:
+  if split.paths is None or len(set(split.paths)) == split.size:
+    train_ids, test_ids = hold_out(labels, share)
+  else:
     # An image with several texts is on one side.
     _, first, image_of = np.unique(
       split.paths, return_index=True, return_inverse=True
     )
-    test_ids = np.flatnonzero(
-      np.isin(image_of, hold_out(labels[first], share)[1])
+    train_ids, test_ids = (
+      np.flatnonzero(np.isin(image_of, images))
+      for images in hold_out(labels[first], share)
     )
-    train_ids = np.setdiff1d(np.arange(split.size), test_ids)
   if not (len(train_ids) and len(test_ids)):
     raise Error(
       f'holding out {share:g} of {split.size} images leaves '

@@ -125,30 +125,7 @@ def opened(
     Error: no run, no such images, or none that the encoder can take.
   """
   job, state = encoder.load(workdir, step, source)
-  found = job.source
-  if images is not None:
-    channels = job.source.train.channels
-    data = job.config.data
-    found = labels_lib.checked(
-      sources.load(
-        images,
-        channels=channels or None,  # text has none
-        background=data.background,
-        maximum=data.maximum,
-      )
-    )
-    for note in found.notes:
-      say(note)
-    if found.modality != job.source.modality:
-      raise Error(
-        f'{found.name} has {found.modality}, and the run is of '
-        f'{job.source.modality}'
-      )
-    if found.train.channels != channels:
-      raise Error(
-        f'{found.name} has images of {found.train.channels} channels, and the '
-        f"run's have {channels}"
-      )
+  found = job.source if images is None else other_source(job, images, say)
   every = {'train': found.train, 'test': found.test}
   splits = {
     name: part
@@ -164,6 +141,43 @@ def opened(
     'split': split,
   }
   return Opened(job, state, found, splits, about)
+
+
+def other_source(
+  job: build.Job, spec: str, say: Callable[[str], Any]
+) -> Source:
+  """Returns other data, as a run's encoder can take it.
+
+  Args:
+    job: of the run.
+    spec: of the data source.
+    say: takes what is to be known of it, a line each.
+
+  Raises:
+    Error: there is no such data, or it is of another kind.
+  """
+  channels, data = job.source.train.channels, job.config.data
+  found = labels_lib.checked(
+    sources.load(
+      spec,
+      channels=channels or None,  # text has none
+      background=data.background,
+      maximum=data.maximum,
+    )
+  )
+  for note in found.notes:
+    say(note)
+  if found.modality != job.source.modality:
+    raise Error(
+      f'{found.name} has {found.modality}, and the run is of '
+      f'{job.source.modality}'
+    )
+  if found.train.channels != channels:
+    raise Error(
+      f'{found.name} has images of {found.train.channels} channels, and the '
+      f"run's have {channels}"
+    )
+  return found
 
 
 def of_texts(given: Opened, layer: str, texts: Sequence[str]) -> np.ndarray:

@@ -61,8 +61,8 @@ def evaluate(
       transfer without a protocol of frozen features; a damaged evaluation.json.
     FileNotFoundError: no work folder, no such checkpoint, or no data.
   """
-  from contrastive_jax.data import labels, sources
-  from contrastive_jax.evaluation import encoder, pairs, record, shown
+  from contrastive_jax.data import labels
+  from contrastive_jax.evaluation import embed, encoder, pairs, record, shown
   from contrastive_jax.training import build
 
   _check(protocols)
@@ -80,26 +80,7 @@ def evaluate(
   job, state = encoder.load(workdir, step, source)
   record.check(path)
   seed = int(job.config.seed if seed is None else seed)
-  data = job.config.data
-  loaded = [
-    labels.checked(
-      sources.load(
-        spec,
-        channels=job.source.train.channels or None,
-        background=data.background,
-        maximum=data.maximum,
-      )
-    )
-    for spec in transfer
-  ]
-  for source in loaded:
-    for note in source.notes:
-      say(note)
-    if source.modality != job.source.modality:
-      raise Error(
-        f'{source.name} has {source.modality}, and the run is of '
-        f'{job.source.modality}'
-      )
+  loaded = [embed.other_source(job, spec, say) for spec in transfer]
   measured = [job.source, *loaded]
   of_pairs = {p: pairs.fitting(job, measured, p) for p in paired}
   # What was trained without labels is judged by what it is good for elsewhere.

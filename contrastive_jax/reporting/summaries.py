@@ -226,10 +226,7 @@ def measured_together(
     header.append('mean ± deviation over runs')
     for row, line in zip(rows, found.values(), strict=True):
       scores = [of_run['value'] for of_run in line.values()]
-      of_ranks = any(
-        of_run.get('metric') == 'spearman' for of_run in line.values()
-      )
-      show = number if of_ranks else percent
+      show = number if row[0] == 'spearman' else percent
       row.append(
         f'{show(statistics.mean(scores))} ± '
         f'{show(statistics.stdev(scores))} of {len(scores)}'

@@ -9,13 +9,14 @@ import scipy.stats
 
 from contrastive_jax.config import Error
 from contrastive_jax.data import sources
-from contrastive_jax.evaluation import finetune, retrieval
+from contrastive_jax.evaluation import retrieval
 from contrastive_jax.evaluation.run import evaluate
 from contrastive_jax.evaluation.shown import spread
 from contrastive_jax.train import pretrain
 from experiments import small_configs
 from experiments.data import sentences
 from tests import tiny
+from tests.evaluation import run_helpers
 
 RNG = np.random.default_rng(0)
 
@@ -185,11 +186,7 @@ def test_recall_of_training_pairs_is_said_to_be_that(tmp_path):
 
 
 def test_text_is_fine_tuned(workdir, monkeypatch):
-  monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
-  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-3,))
-  found = evaluate(workdir, ['finetune_50'])
-  assert not found['failed']
-  assert any(r['protocol'] == 'finetune_50' for r in found['results'])
+  run_helpers.check_fine_tuning(workdir, monkeypatch)
 
 
 def test_a_score_that_is_none(tmp_path):

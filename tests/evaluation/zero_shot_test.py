@@ -15,7 +15,6 @@ from contrastive_jax.evaluation import embed as embed_lib
 from contrastive_jax.evaluation import (
   encoder,
   features,
-  finetune,
   pairs,
   zero_shot,
 )
@@ -27,6 +26,7 @@ from contrastive_jax.training import build
 from contrastive_jax.weights import export, start, towers
 from experiments import small_configs
 from tests import tiny
+from tests.evaluation import run_helpers
 
 
 @pytest.fixture(scope='module')
@@ -135,11 +135,7 @@ def test_an_image_without_a_text_is_not_asked_for(workdir):
 
 
 def test_the_tower_of_images_is_fine_tuned(workdir, monkeypatch):
-  monkeypatch.setattr(finetune, '_LEAST_STEPS', 1)
-  monkeypatch.setattr(finetune, 'LEARNING_RATES', (1e-3,))
-  found = evaluate(workdir, ['finetune_50'])
-  assert not found['failed']
-  assert any(r['protocol'] == 'finetune_50' for r in found['results'])
+  run_helpers.check_fine_tuning(workdir, monkeypatch)
 
 
 def test_a_run_without_texts(tmp_path):

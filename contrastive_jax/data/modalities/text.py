@@ -154,9 +154,9 @@ def tokenizer_of(
     Error: there is no such tokenizer.
   """
   # Without a checkpoint it is of a run that never was.
-  begun = folder is not None and any((folder / 'checkpoints').glob('*'))
-  if folder is not None and begun and (kept := folder / FILE).is_file():
-    found = tokenize.read(kept)
+  begun = folder and any((folder / 'checkpoints').glob('*'))
+  if folder and begun and (folder / FILE).is_file():
+    found = tokenize.read(folder / FILE)
     origin = 'of the run'
   elif c.tokenizer:
     found = tokenize.read(c.tokenizer)
