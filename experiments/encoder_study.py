@@ -95,7 +95,7 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--source', required=True)
   parser.add_argument('--images', type=int, default=38_400)
   parser.add_argument('--size', type=int, default=16, help='pixels a side')
-  parser.add_argument('--width', type=int, default=24, help='of the ResNet')
+  parser.add_argument('--width', type=int, default=22, help='of the ResNet')
   parser.add_argument('--only', choices=OBJECTIVES)
   options = parser.parse_args(argv[1:])
   rows: studies.Rows = {}

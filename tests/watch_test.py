@@ -3,10 +3,13 @@
 Two processes without JAX, joined as `watch.watched` joins them.
 """
 
+import contextlib
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -20,7 +23,7 @@ import socket, sys, threading
 from contrastive_jax.commands import rendezvous, watch
 from contrastive_jax.training import watchdog
 leads, port = sys.argv[1] == '0', int(sys.argv[2])
-watch._BEAT, watch._GRACE = 0.2, 0.5
+watch._BEAT, watch._GRACE, watch._FAREWELL = 0.2, 0.5, 5.0
 server = rendezvous.listen(port) if leads else None
 print('ready', flush=True)
 connection = None
@@ -100,6 +103,7 @@ def test_a_first_sign_of_life_may_come_with_the_hello(server):
   with socket.create_connection(server.getsockname()[:2]) as one:
     one.sendall(b'token 1\n.bye\n')
     leader._accept()
+    leader._greet(*leader._guests)
     assert list(leader._peers.values()) == [1]
     leader._read(*leader._peers)
     assert not leader._peers
@@ -107,6 +111,64 @@ def test_a_first_sign_of_life_may_come_with_the_hello(server):
   leader._ended.set()
   leader.run()
   leader.end()
+
+
+def connect(server) -> socket.socket:
+  return socket.create_connection(server.getsockname()[:2], timeout=10)
+
+
+def test_a_hello_may_be_late_and_nobody_waits_for_it(server, monkeypatch):
+  monkeypatch.setattr(watch, '_BEAT', 0.1)
+  leader = watch._Watch(server, None, 'token', silence=60.0)
+  thread = threading.Thread(target=leader.run)
+  thread.start()
+  with connect(server) as late, connect(server) as one:
+    one.sendall(b'token 1\n')
+    assert one.recv(1) == b'.'
+    late.settimeout(1.5)
+    with pytest.raises(TimeoutError):  # it is not hung up on
+      late.recv(1)
+    late.sendall(b'token 2\n')
+    assert late.recv(1) == b'.'
+    leader.end()
+    for connection in (late, one):
+      assert b'bye' in b''.join(iter(lambda c=connection: c.recv(64), b''))
+  thread.join(10)
+  assert not thread.is_alive()
+
+
+def test_who_knocks_and_says_nothing_is_let_go(server, monkeypatch):
+  monkeypatch.setattr(watch, '_BEAT', 0.1)
+  leader = watch._Watch(server, None, 'token', silence=0.5)
+  thread = threading.Thread(target=leader.run)
+  thread.start()
+  with connect(server) as stranger:
+    assert stranger.recv(1) == b''
+  leader.end()
+  thread.join(10)
+
+
+def test_the_last_word_is_not_lost_in_a_reset(three):
+  # Process 0 ends while it is being written to: what is not read when a
+  # connection is closed resets it.
+  port = three[0].args[-1]
+  with pytest.raises(subprocess.TimeoutExpired):
+    three[0].wait(1.0)
+  with socket.create_connection(('127.0.0.1', int(port)), timeout=10) as four:
+    four.sendall(b'token 4\n')
+    three[2].send_signal(signal.SIGKILL)
+    heard = b''
+    while b'lost' not in heard:
+      time.sleep(0.01)
+      four.sendall(b'.' * 1000)
+      four.setblocking(False)
+      with contextlib.suppress(BlockingIOError):
+        heard += four.recv(1)
+      four.settimeout(10)
+    four.sendall(b'.' * 1000)  # it still listens
+    four.shutdown(socket.SHUT_WR)
+    rest = b''.join(iter(lambda: four.recv(1024), b''))  # no reset
+  assert heard + rest == heard[:-4] + b'lost process 2 has ended\n'
 
 
 def test_leave_is_taken_of_a_watch_that_has_noticed_by_itself(server):

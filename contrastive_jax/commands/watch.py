@@ -28,6 +28,8 @@ _SILENCE = 25.0  # seconds after which a process counts as lost
 # reason that all of them know is given the time to say it.
 _GRACE = 5.0
 _CONNECT = 10.0
+# Seconds in which the others read what was said last.
+_FAREWELL = 1.0
 
 
 @contextlib.contextmanager
@@ -115,6 +117,7 @@ class _Watch:
     self._selector.register(self._woken, selectors.EVENT_READ)
     self._peers: dict[socket.socket, int] = {}
     self._heard: dict[socket.socket, float] = {}
+    self._guests: dict[socket.socket, float] = {}  # who are they? since when
     self._closed: dict[int, float] = {}  # process: when
     self._server = server
     if server is not None:
@@ -139,8 +142,8 @@ class _Watch:
       for key, _ in self._selector.select(_BEAT):
         if key.fileobj is self._server:
           self._accept()
-        elif isinstance(key.fileobj, socket.socket) and key.data == 'peer':
-          self._read(key.fileobj)
+        elif isinstance(key.fileobj, socket.socket) and key.data:
+          key.data(key.fileobj)
       now = time.monotonic()
       # Stopped itself, by a scheduler or a debugger: the others perhaps, too.
       if now - last > 3 * _BEAT:
@@ -150,22 +153,30 @@ class _Watch:
         self._say('.')
         beat = now
       self._look(now)
-    self._say('bye\n')
+    self._leave('bye\n')
     self._selector.close()
-    for connection in filter(None, [*self._peers, self._server, self._woken]):
+    mine = [*self._peers, *self._guests, self._server, self._woken]
+    for connection in filter(None, mine):
       connection.close()
 
   def _add(self, connection: socket.socket, process: int) -> None:
     connection.settimeout(1.0)
     self._peers[connection] = process
     self._heard[connection] = time.monotonic()
-    self._selector.register(connection, selectors.EVENT_READ, 'peer')
+    self._selector.register(connection, selectors.EVENT_READ, self._read)
 
   def _accept(self) -> None:
     try:
       connection, _ = self._server.accept()
     except OSError:
       return  # it was gone again
+    # Its hello may take a while, on a busy machine; nobody waits for it.
+    self._guests[connection] = time.monotonic()
+    self._selector.register(connection, selectors.EVENT_READ, self._greet)
+
+  def _greet(self, connection: socket.socket) -> None:
+    self._guests.pop(connection)
+    self._selector.unregister(connection)
     with contextlib.suppress(OSError, ValueError):
       connection.settimeout(1.0)
       # Not a byte more: its first sign of life may have come by now.
@@ -207,18 +218,39 @@ class _Watch:
     for process, since in self._closed.items():
       if now - since > _GRACE:
         self._end(f'process {process} has ended')
+    for connection, since in list(self._guests.items()):
+      if now - since > self._silence:
+        self._guests.pop(connection)
+        self._selector.unregister(connection)
+        connection.close()
 
   def _say(self, text: str) -> None:
     for connection in list(self._peers):  # also by the watchdog's thread
       with contextlib.suppress(OSError):
         connection.sendall(text.encode())
 
+  def _leave(self, last: str) -> None:
+    self._say(last)
+    # What a process has not read when it closes a connection resets it, and a
+    # reset may take from the other end what that has not read yet (RFC 9293,
+    # 3.10.7.4): so each reads until the other is done, too.
+    for connection in self._peers:
+      with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+    end = time.monotonic() + _FAREWELL
+    for connection in self._peers:
+      with contextlib.suppress(OSError):
+        while (left := end - time.monotonic()) > 0:
+          connection.settimeout(left)
+          if not connection.recv(1024):
+            break
+
   def _end(self, sentence: str) -> None:
-    self._say(f'lost {sentence}\n')
     print(
       f'error: {sentence}: see what it prints; the same command on all of them '
       'continues the run',
       file=sys.stderr,
       flush=True,
     )
+    self._leave(f'lost {sentence}\n')
     os._exit(1)  # the main thread waits for that process, and cannot be ended
