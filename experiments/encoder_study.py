@@ -82,7 +82,7 @@ def fields(
     'augment.crop_scale': (0.5, 1.0),
     'optimizer.warmup_epochs': 0.1,
     'log.every_steps': 50,
-    'evaluation.baselines': objective == 'simclr',
+    'evaluation.baselines': objective == 'simclr' and seed == 0,
     **own,
     **_SHORT.get(config, {}),
   }

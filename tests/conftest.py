@@ -34,12 +34,12 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 # First, so that no worker is left alone with one of them at the end.
 _LONGEST = (
   'configs_test',
-  'notebooks_test',
   'contract_test',
   'train_test',
-  'collapse_test',
   'processes_test',
   'sweep_test',
+  'microbatch_test',
+  'zero_test',
 )
 
 

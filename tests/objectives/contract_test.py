@@ -1,7 +1,8 @@
 """What every objective owes: each configs/*_small.py, with a tiny encoder.
 
 A new objective is tested here as soon as it has its config; options that change
-its state or its passes are in experiments/small_configs.py.
+its state or its passes are in experiments/small_configs.py: one of each kind
+stands for all, and with_every_option.py, run by hand, takes the others.
 """
 
 import functools
@@ -29,7 +30,14 @@ CONFIGS = [
     *small_configs.PAIRS,
   ]
 ]
-NAMES = [*CONFIGS, *small_configs.OPTIONS]
+OPTIONS = [
+  'swav, queue',
+  'dino, local crops',
+  'moco, symmetric',
+  'dinov2, sinkhorn',
+  'instance_discrimination, NCE',
+  'simcse, hard negatives',
+]
 STEPS = 4
 # Largest relative error. In ViTs with batch norm in their heads a norm's bias
 # comes before a batch norm: its gradient is zero but for rounding, of which
@@ -90,7 +98,7 @@ def _trajectory(name: str, devices: int, seed: int) -> Trajectory:
   return Trajectory(job, train_step, states, all_metrics, jax.device_get(rows))
 
 
-@pytest.fixture(scope='module', params=NAMES)
+@pytest.fixture(scope='module', params=[*CONFIGS, *OPTIONS])
 def name(request):
   """Groups the tests by config, and lets go of what one has compiled.
 

@@ -1,4 +1,7 @@
-"""The script for an accelerator runs, small, where there is none."""
+"""The script for an accelerator runs, small, where there is none.
+
+Three minutes: python -m pytest -n0 tests/with_accelerator_script.py
+"""
 
 import json
 import math
