@@ -54,6 +54,16 @@ OPTIONS = {
     'instance_discrimination',
     {'objective.negatives': 50, 'objective.temperature': 0.5},
   ),
+  'vicregl, local crops': ('vicregl', _LOCAL_CROPS),
+  'vicregl, ConvNeXt': (
+    'vicregl',
+    {
+      'encoder.name': '_convnext_micro',
+      'encoder.drop_path': 0.2,
+      'objective.projector_norm': 'layer',
+    },
+  ),
+  'dinov2, KoLeo in groups': ('dinov2', {'objective.koleo_group': 8}),
   'simcse, pairs': ('simcse', {'text.views': 'pairs', 'encoder.dropout': 0.0}),
   'simcse, hard negatives': (
     'simcse',

@@ -116,6 +116,17 @@ MOCO_V3_VIT = MOCO_V3 | dict(crop_scale=(0.08, 1.0))
 # the code does not, as that works slightly better (issue 3 there).
 VICREG = BARLOW_TWINS
 
+# facebookresearch/VICRegL, its defaults, 2 x 224 + 6 x 96 pixels. Its local
+# crops take the two global views' blur and solarization in turn; here each
+# takes their mean.
+VICREGL = VICREG | dict(
+  crop_scale=(0.4, 1.0),
+  local_crops=6,
+  local_scale=(0.08, 0.4),
+  local_blur=0.55,
+  local_solarize=0.1,
+)
+
 # facebookresearch/swav, 2 x 224 + 6 x 96 pixels; and its script without local
 # crops. SwAV (2006.09882) blurs and jitters as SimCLR does.
 SWAV = _TORCHVISION | dict(crop_scale=(0.14, 1.0), local_crops=6)

@@ -56,7 +56,8 @@ def _normal_cdf(x):
 class MLP(nn.Module):
   """Linear layers with batch norm, and a ReLU or such after each but the last.
 
-  A norm is 'none', 'plain' (no parameters), 'scale' (no offset) or 'affine'.
+  A norm is 'none', 'plain' (no parameters), 'scale' (no offset), 'affine', or
+  'layer': PyTorch's layer norm, of each example by itself.
   The heads of the papers (hidden norm, output norm; hidden bias, output bias),
   whose first kernels are PyTorch's where the official code is:
 
@@ -139,11 +140,19 @@ class MLP(nn.Module):
         name=f'dense{i + 1}',
       )(x)
       norm = self.output_norm if last else self.hidden_norm
-      if norm not in ('none', 'plain', 'scale', 'affine'):
+      if norm not in ('none', 'plain', 'scale', 'affine', 'layer'):
         raise Error(
-          f"norm '{norm}' of a head is unknown: none, plain, scale, affine."
+          f"norm '{norm}' of a head is unknown: none, plain, scale, affine, "
+          'layer.'
         )
-      if norm != 'none':
+      if norm == 'layer':
+        x = nn.LayerNorm(
+          epsilon=1e-5,
+          dtype=jnp.float32,
+          use_fast_variance=False,
+          name=f'norm{i + 1}',
+        )(x)
+      elif norm != 'none':
         x = normalization.BatchNorm(
           group=self.norm_group,
           use_scale=norm in ('scale', 'affine'),

@@ -30,7 +30,8 @@ class Fields:
   matched; `mirrored`, whether places of a mirrored view are mirrored, too (the
   official default leaves them as they were); `projector_layers`,
   `projector_hidden_size`, `projector_output_size` of the views' expander, and
-  `map_projector_size`, of all three layers of the places'.
+  `map_projector_size`, of all three layers of the places'; `projector_norm` of
+  both, 'batch', or 'layer', as behind the official ConvNeXt.
   """
 
   alpha: float = share(0.75)
@@ -45,6 +46,7 @@ class Fields:
   projector_hidden_size: int = field(8192, least=1)
   projector_output_size: int = field(8192, least=1)
   map_projector_size: int = field(512, least=1)
+  projector_norm: str = field('batch', among=('batch', 'layer'))
 
 
 CAUSES = {
@@ -80,8 +82,11 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     )
 
   def perceptron(sizes, norm_group):
+    layer = c.projector_norm == 'layer'
     return heads.MLP(
       sizes=sizes,
+      hidden_norm='layer' if layer else 'affine',
+      hidden_bias=layer,  # a batch norm would take it away
       norm_group=norm_group,
       kernel_init=heads.torch_init,
       dtype=encoder.dtype,
@@ -99,7 +104,7 @@ def make(c: Fields, run: Run, encoder: Encoder) -> Objective:
     x = jnp.zeros((2, encoder.features))
     variables = map_projector.init(second, x, train=False)
     params['map_projector'] = variables['params']
-    stats['map_projector'] = variables['batch_stats']
+    stats['map_projector'] = variables.get('batch_stats', {})
     return params, {'batch_stats': stats}
 
   def loss(params, model_state, batch, *, rng, step, axis_name):

@@ -43,6 +43,19 @@ def test_gelu_has_a_gradient_under_shard_map():
   np.testing.assert_array_equal(jax.jit(mapped)(x), jax.jit(slope)(x))
 
 
+def test_layer_norm_is_pytorchs_of_each_example():
+  head = heads.MLP((6, 4), hidden_norm='layer', hidden_bias=True)
+  v = head.init(jax.random.key(0), X, train=True)
+  assert set(v) == {'params'}  # nothing of the batch is kept
+  params = random_like(v['params'])
+  out = head.apply({'params': params}, X, train=True)
+  p = jax.tree.map(np.asarray, params)
+  hidden = X @ p['dense1']['kernel'] + p['dense1']['bias']
+  hidden = normalize(hidden.T).T * p['norm1']['scale'] + p['norm1']['bias']
+  expected = np.maximum(hidden, 0) @ p['dense2']['kernel']
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
 def test_simclr_head_is_the_formula():
   head = heads.MLP((6, 4), output_norm='scale')
   v = head.init(jax.random.key(0), X, train=True)
