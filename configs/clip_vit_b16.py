@@ -1,7 +1,7 @@
 """CLIP ViT-B/16 (Radford et al. 2021, arXiv 2103.00020), as of open_clip.
 
   python -m contrastive_jax.main --workdir=runs/clip_vit_b16 \
-      --config=configs/clip_vit_b16.py:tar:/data/laion400m/{00000..41455}.tar \
+      '--config=configs/clip_vit_b16.py:tar:/laion400m/{00000..41455}.tar' \
       --config.text.tokenizer=clip/tokenizer.json
 
 32,768 pairs a batch, 32 epochs of LAION-400M. Published: 67.1 % zero-shot on
@@ -15,7 +15,7 @@ from contrastive_jax import recipes
 from contrastive_jax.data import presets
 
 
-def get_config(source='tar:/data/laion400m/{00000..41455}.tar'):
+def get_config(source='tar:/laion400m/{00000..41455}.tar'):
   c = recipes.start('clip', source)
   c.data.mean, c.data.std = presets.CLIP
   c.data.antialias = True

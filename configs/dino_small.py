@@ -5,7 +5,7 @@
 
 Published, documentation of lightly-ai/lightly (not by the authors of DINO):
 ResNet-18, kNN (k 200, T 0.1, the best epoch) 84.0 % after 200 epochs of batch
-128. Measured: README of this project.
+128. Measured: experiments/README.md.
 
 lightly evaluates the student, gives each view a pass of its own and does not
 freeze the last layer; here the teacher is evaluated, and the last layer frozen

@@ -6,7 +6,7 @@ Wu et al. 2018 (arXiv 1805.01978).
       --config=configs/instance_discrimination_small.py:tfds:cifar10
 
 The recipe of zhirongw/lemniscate.pytorch, cifar.py, for CIFAR-10; its README
-has no result for it. Measured: README of this project.
+has no result for it. Measured: experiments/README.md.
 
 Noise samples want a large set of images. On digits, 512 of them train at
 temperature 0.5; at 0.1 the loss rises (from 7 to 17.5 in 20 epochs). Probably

@@ -6,7 +6,7 @@
 Published (facebookresearch/moco, branch colab-notebook): ResNet-18, kNN (k 200,
 on the 128 outputs of the projector) 82.6, 86.3, 88.7 % after 200, 400, 800
 epochs; with symmetric=True 85.3, 88.5, 89.7 %, of which the last has 90.7 %
-linear. Measured: README of this project.
+linear. Measured: experiments/README.md.
 
 The official cosine moves once an epoch, ours every step.
 """

@@ -1,7 +1,7 @@
 """SigLIP ViT-B/16 (Zhai et al. 2023, arXiv 2303.15343).
 
   python -m contrastive_jax.main --workdir=runs/siglip_vit_b16 \
-      --config=configs/siglip_vit_b16.py:tar:/data/webli/{00000..99999}.tar \
+      '--config=configs/siglip_vit_b16.py:tar:/data/webli/{00000..99999}.tar' \
       --config.text.tokenizer=siglip/tokenizer.json
 
 Published: SigLIP 2's B/16 at 224 pixels 78.2 % zero-shot on ImageNet

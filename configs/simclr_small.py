@@ -6,7 +6,7 @@
 
 Published: CIFAR-10, ResNet-18, 1,000 epochs of batch 512: "around 91 %" linear
 (README of google-research/simclr, for its command, whose weight decay and
-projector changed between its versions). Measured: README of this project.
+projector changed between its versions). Measured: experiments/README.md.
 """
 
 from contrastive_jax import recipes

@@ -5,7 +5,7 @@
 
 Published, README of HobbitLong/SupContrast: ResNet-50, linear probe, CIFAR-10
 96.0 % (cross entropy 95.0 %, SimCLR 93.6 %), CIFAR-100 76.5 % (75.3 %, 70.7 %).
-Measured: README of this project.
+Measured: experiments/README.md.
 
 The official cosine runs over all epochs and moves once in each; ours begins
 after the warm-up and moves every step.

@@ -5,7 +5,7 @@
 
 Published, documentation of lightly-ai/lightly (not by the authors of SwAV):
 ResNet-18, kNN (k 200, T 0.1, the best epoch) 84.2 % after 200 and 88.4 % after
-800 epochs of batch 512. Measured: README of this project.
+800 epochs of batch 512. Measured: experiments/README.md.
 
 lightly's weight decay is Adam's, ours AdamW's; each of its crops has a pass of
 its own; and it does not freeze the prototypes, as the paper's code does and we

@@ -28,8 +28,10 @@ _CONFIG = config_flags.DEFINE_config_file(
   'of one that comes with the package, as simclr_small:digits, which is the '
   'default. Any field can be overridden: --config.objective.temperature=0.2; '
   'all fields, with units and defaults, are in contrastive_jax/config.py, '
-  "those of an objective in its module's Fields. Sources: digits, folder:PATH, "
-  'idx:PATH, tfds:NAME.',
+  'those of an objective in contrastive_jax/objectives/NAME.py, Fields. '
+  'Sources: digits, folder:PATH, csv:FILE, pairs:FILE, arrays:FILE, '
+  'tar:PATTERN, idx:PATH, tfds:NAME, text:FILE, image_text:FOLDER, '
+  'package.module:WHERE.',
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -56,12 +58,14 @@ _PROCESS = flags.DEFINE_integer('process', None, 'Which of them this one is.')
 _JOIN_SECONDS = flags.DEFINE_float(
   'join_seconds',
   60.0,
-  'How long the processes of a job wait for each other when they start.',
+  'How long the processes of a job wait for each other when they start; with '
+  'auto at least 300.',
   lower_bound=1.0,
 )
 # After so many seconds without a sign of life JAX aborts: `watch` has long said
 # in a sentence who is lost.
 _HEARTBEAT = 100
+_AUTO_JOIN = 300  # seconds; a scheduler may start one much later than another
 
 
 def main(argv: Sequence[str], termination: Termination) -> None:
@@ -114,7 +118,10 @@ def set_up_devices(batch_size: int | None) -> None:
 
   if coordinator == 'auto':
     try:
-      jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT)
+      jax.distributed.initialize(
+        initialization_timeout=int(max(_JOIN_SECONDS.value, _AUTO_JOIN)),
+        heartbeat_timeout_seconds=_HEARTBEAT,
+      )
     except (ValueError, RuntimeError) as error:
       raise Error(
         f'--coordinator=auto finds no cluster here ({error}): give HOST:PORT, '

@@ -4,7 +4,8 @@
       --images=8
 
 A row an image: as it is, then every view of epoch 0, as the training step makes
-them of it. What is seen is what is trained on.
+them of it. What is seen is what is trained on; what a config leaves open is
+chosen for the devices that `contrastive_jax.main` would have.
 """
 
 import pathlib
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
   import jax
 
   from contrastive_jax.reporting import sheet as sheets
-  from contrastive_jax.training import build, step
+  from contrastive_jax.training import build, sizing, step
 
   output = options.output or _output(options.config)
   with command_line.errors_in_a_sentence():
@@ -41,9 +42,17 @@ def main(argv: Sequence[str]) -> None:
       raise Error(
         f'--images is {options.images}: it must be from 1 to {sheets.MEASURED}'
       )
+    source, notes = None, ()
+    if sizing.is_open(config):
+      rows = config.batch_size or 0
+      command_line.set_up_cpu(command_line.devices_of_cpu(rows))
+      whole = build.build(config)
+      config, source, notes = whole.config, whole.source, whole.notes
     # One device will do, whatever number the batch would divide by.
-    job = build.build(config, step.make_mesh(jax.local_devices()[:1]))
-    for note in job.source.notes:
+    mesh = step.make_mesh(jax.local_devices()[:1])
+    job = build.build(config, mesh, source=source)
+    chosen = [note for note in notes if note.startswith(sizing.OPEN)]
+    for note in (*chosen, *job.source.notes):
       print(note)
     views = sheets.sheet(job)
     picture = sheets.draw(views, options.images)

@@ -2,7 +2,9 @@
 
 import pytest
 
+from contrastive_jax import objectives
 from contrastive_jax.commands import command_line
+from contrastive_jax.config import Error
 
 # Of ml_collections, as it loads a file.
 pytestmark = pytest.mark.filterwarnings(
@@ -78,6 +80,31 @@ def test_a_bug_in_a_file_keeps_its_traceback(tmp_path):
 )
 def test_overrides(argument, said):
   assert said in exit_of(['--config=tests/tiny.py', argument])
+
+
+def test_a_space_is_as_good_as_an_equals_sign():
+  read = command_line.read_config
+  config = read(['program', '--config', 'simclr_small:digits'])
+  assert config.data.source == 'digits'
+  assert 'Missing value' in exit_of(['--config'])
+
+
+def test_a_second_config_is_refused():
+  # What a shell makes of simclr_small:tar:{0..1}.tar.
+  arguments = ['--config=simclr_small:tar:0.tar', '--config', 'simclr_small:x']
+  said = 'there are 2 configs, --config=simclr_small:tar:0.tar to --config=simc'
+  assert said in exit_of(arguments)
+  parser = command_line.config_parser('plan', '')
+  with pytest.raises(SystemExit, match=said):
+    command_line.parse(parser, ['plan', *arguments])
+
+
+def test_another_objective_is_another_config():
+  with pytest.raises(Error, match='those of simclr: an objective is'):
+    config = command_line.read_config(
+      ['program', '--config=tests/tiny.py', '--config.objective.name=byol']
+    )
+    objectives.complete(config)
 
 
 @pytest.mark.parametrize('path', ['', ':digits', 'tests', 'nosuch', '/no.py:x'])

@@ -6,7 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from contrastive_jax import preview
+from contrastive_jax import preview, recipes
+from contrastive_jax.commands import command_line
 from contrastive_jax.data import modalities
 from contrastive_jax.reporting import sheet as sheets
 from contrastive_jax.training import build, step
@@ -92,6 +93,22 @@ def test_the_command_draws_a_sheet(tmp_path, capsys):
   with PIL.Image.open(output) as image:
     assert min(image.size) > 300
     assert np.asarray(image.convert('L')).std() > 20
+
+
+@pytest.mark.filterwarnings(_LOADING)
+def test_what_is_chosen_is_for_all_devices(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(command_line, 'set_up_cpu', lambda _: None)  # it is
+  rng = np.random.default_rng(0)
+  np.save(tmp_path / 'a.npy', rng.integers(0, 256, (70, 40, 40, 3), np.uint8))
+  config = f'--config=my_images:arrays:{tmp_path / "a.npy"}'
+  output = f'--output={tmp_path / "a.png"}'
+  preview.main(['preview', config, '--config.minutes=2', output])
+  printed = capsys.readouterr().out
+  assert 'in 2 minutes on 8 cpu devices' in printed
+  (line,) = [x for x in printed.splitlines() if x.startswith('data.image_size')]
+  whole = recipes.get_config('my_images', f'arrays:{tmp_path / "a.npy"}')
+  whole.minutes = 2.0
+  assert line in build.build(whole).notes
 
 
 @pytest.mark.filterwarnings(_LOADING)

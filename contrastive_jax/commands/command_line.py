@@ -158,15 +158,30 @@ def with_config_paths(argv: Sequence[str]) -> list[str]:
   Args:
     argv: `--config=simclr_small:digits` names a config that comes with the
       package; whatever is a file, or looks like one, stays.
+
+  Raises:
+    SystemExit: there are several.
   """
+  one_config(argv)
   found = []
-  for argument in argv:
+  for argument in _joined(argv):
     flag, equals, value = argument.partition('=')
     name, colon, source = value.partition(':')
     if flag.lstrip('-') == 'config' and re.fullmatch(r'\w+', name):
       if path := packaged_config(name):
         argument = f'{flag}{equals}{path}{colon}{source}'
     found.append(argument)
+  return found
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+  """Returns the arguments with `--config NAME` as `--config=NAME`."""
+  found: list[str] = []
+  for argument in argv:
+    if found and found[-1] in ('-config', '--config') and argument[:1] != '-':
+      found[-1] += f'={argument}'
+    else:
+      found.append(argument)
   return found
 
 
@@ -215,6 +230,23 @@ def check_config(arguments: Sequence[str]) -> None:
     sys.exit(f'error: {error} (--config={path})')
 
 
+def one_config(arguments: Sequence[str]) -> None:
+  """Ends the process with one sentence if a command line has two configs.
+
+  Args:
+    arguments: of the command line.
+
+  Raises:
+    SystemExit: it has; the last one would be taken.
+  """
+  given = [a for a in _joined(arguments) if re.match(r'--?config=', a)]
+  if len(given) > 1:
+    sys.exit(
+      f'error: there are {len(given)} configs, {given[0]} to {given[-1]}: give '
+      'one; a shell makes several of {000..127}, unless it stands in quotes'
+    )
+
+
 def config_parser(command: str, description: str) -> argparse.ArgumentParser:
   """Returns the parser of a command that takes a config and trains nothing.
 
@@ -245,6 +277,7 @@ def parse(
     parser: of `config_parser`.
     argv: with the program's name.
   """
+  one_config(argv)
   options, overrides = parser.parse_known_args(argv[1:])
   return options, read_config(
     [argv[0], f'--config={options.config}', *overrides]

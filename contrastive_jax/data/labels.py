@@ -43,6 +43,9 @@ def checked(source: Source) -> Source:
           f'warning: {test.name} has images of {_list(_names(test, new))}, '
           f'{train.name} has none'
         )
+    if seen is not None and not len(seen):
+      notes.append(f'no image of {test.name} has a label: there is no accuracy')
+      test = _without(test)
   for split in (train, test):
     if split is not None and (count := unlabeled(split)):
       notes.append(
@@ -64,6 +67,18 @@ def unlabeled(split: Split) -> int:
   if split.labels is None or not split.num_classes:
     return 0
   return int(np.sum(split.labels < 0))
+
+
+def measurable(source: Source) -> bool:
+  """Returns whether both splits have labels, so that there are accuracies.
+
+  Args:
+    source: of `checked`.
+  """
+  return source.test is not None and all(
+    split.num_classes and unlabeled(split) < split.size
+    for split in (source.train, source.test)
+  )
 
 
 def evaluation_notes(source: Source, config: Config) -> tuple[str, ...]:

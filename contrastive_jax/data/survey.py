@@ -135,9 +135,12 @@ def _white(
     try:
       with headers.opened(split, deep[i]) as file:
         image, alpha, _ = pixels.stored(file.read())
-      values = scaling.seen(image[..., :-1] if alpha else image)
     except Exception:  # damaged: the pipeline passes over it, too
       continue
+    try:
+      values = scaling.seen(image[..., :-1] if alpha else image)
+    except Error as error:
+      raise Error(f'{split.describe(deep[i])}: {error}') from error
     if values is not None:
       ranges.append(values)
   if not ranges:

@@ -72,10 +72,14 @@ class Watch:
     Args:
       job: the parts.
       workdir: of the run.
+
+    Raises:
+      Error: the run is to go by accuracies that there are not.
     """
     self._job, self._path = job, workdir / 'start.json'
     train, test = job.source.train, job.source.test
-    self._labeled = not _lacks(train) and test is not None and not _lacks(test)
+    self._labeled = labels_lib.measurable(job.source)
+    _check(job, self._labeled)
     self._bank = _some(train, BANK, job.config.seed)
     self._queries = self._bank
     if test is not None:
@@ -265,13 +269,32 @@ def _probe(
 
 
 def _some(split: Split, most: int, seed: int) -> Split:
-  """Some examples of a split, drawn from all of it: folders lie by class."""
+  """Some examples of a split, drawn from all of it: folders lie by class.
+
+  Of a split with labels they have one.
+  """
   if split.size <= most:
     return split
+  ids = np.arange(split.size)
+  if 0 < labels_lib.unlabeled(split) < split.size:
+    ids = np.flatnonzero(np.asarray(split.labels) >= 0)
   rng = np.random.default_rng(seed)
-  ids = np.sort(rng.choice(split.size, most, replace=False))
-  return split_lib.subset(split, ids, f'{most:,} of them')
+  some = min(most, len(ids))
+  ids = np.sort(ids[rng.choice(len(ids), some, replace=False)])
+  return split_lib.subset(split, ids, f'{some:,} of them')
 
 
-def _lacks(split: Split) -> bool:
-  return not split.num_classes or labels_lib.unlabeled(split) == split.size
+def _check(job: build.Job, labeled: bool) -> None:
+  """Refuses what would never happen."""
+  if labeled:
+    return
+  best_by = job.config.checkpoint.best_by
+  for field, wanted in (
+    (f'checkpoint.best_by={best_by}', best_by in _KINDS),
+    ('on_worse=stop', job.config.on_worse == 'stop'),
+  ):
+    if wanted:
+      raise Error(
+        f'{field} goes by accuracies, and {job.source.name} has no labels, or '
+        'none in a test split'
+      )

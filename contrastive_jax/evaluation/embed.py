@@ -144,7 +144,10 @@ def opened(
 
 
 def other_source(
-  job: build.Job, spec: str, say: Callable[[str], Any]
+  job: build.Job,
+  spec: str,
+  say: Callable[[str], Any],
+  training: bool = False,
 ) -> Source:
   """Returns other data, as a run's encoder can take it.
 
@@ -152,6 +155,7 @@ def other_source(
     job: of the run.
     spec: of the data source.
     say: takes what is to be known of it, a line each.
+    training: whether anything, a probe perhaps, is to be trained on it.
 
   Raises:
     Error: there is no such data, or it is of another kind.
@@ -163,6 +167,7 @@ def other_source(
       channels=channels or None,  # text has none
       background=data.background,
       maximum=data.maximum,
+      training=training,
     )
   )
   for note in found.notes:

@@ -80,16 +80,28 @@ def evaluate(
   job, state = encoder.load(workdir, step, source)
   record.check(path)
   seed = int(job.config.seed if seed is None else seed)
-  loaded = [embed.other_source(job, spec, say) for spec in transfer]
+  loaded = [
+    embed.other_source(job, spec, say, training=True) for spec in transfer
+  ]
   measured = [job.source, *loaded]
-  of_pairs = {p: pairs.fitting(job, measured, p) for p in paired}
+  of_pairs: dict[str, Any] = {}
+  refused: list[str] = []  # what these data are not fit for
+  for protocol in paired:
+    try:
+      of_pairs[protocol] = pairs.fitting(job, measured, protocol)
+    except Error as error:
+      refused.append(str(error))
   # What was trained without labels is judged by what it is good for elsewhere.
   if loaded and not on_own and _lacks(job.source):
     measured = loaded
   for source in measured if frozen or on_own else ():
     if lack := _lacks(source):
       first = (on_own or frozen)[0] if source is job.source else frozen[0]
-      raise Error(f'{first} needs {lack}')
+      refused.append(f'{first} needs {lack}')
+      frozen, on_own = [], []
+      break
+  if refused and not (of_pairs or frozen or on_own):
+    raise Error(refused[0])
   hopeless = [
     sentence
     for source in measured
@@ -100,7 +112,7 @@ def evaluate(
       )
     )
   ]
-  rest = on_own or paired
+  rest = on_own or of_pairs
   if hopeless and len(hopeless) == len(measured) * len(frozen) and not rest:
     raise Error(hopeless[0])
   for sentence in hopeless:
@@ -113,7 +125,7 @@ def evaluate(
     states |= {'untrained encoder': build.untrained_state(job), plain: None}
   representations = {n: s and make_encoder(s) for n, s in states.items()}
   step = int(state.step)
-  failed: list[str] = []
+  failed = refused
 
   def attempt(what: str, measure: Callable[[], Any]) -> Any:
     try:

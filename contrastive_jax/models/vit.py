@@ -297,7 +297,7 @@ def make(config: Any, run: Any) -> Encoder:
       f'encoder.heads is {heads}, which does not divide the width of'
       f' {config.name}, {width}.'
     )
-  grid = positions.grid_of(run.input_shape, patch_size)
+  grid = own = positions.grid_of(run.input_shape, patch_size)
   if config.pretrained_size:
     grid = positions.grid_of([config.pretrained_size] * 2, patch_size)
   module = ViT(
@@ -319,12 +319,12 @@ def make(config: Any, run: Any) -> Encoder:
   )
   note = (
     f'patches of {patch_size} x {patch_size} pixels: '
-    f'{math.prod(grid)} of an image'
+    f'{math.prod(own)} of an image'
   )
   return Encoder(
     module,
     features=width,
     dtype=module.dtype,
     note=note,
-    patches=positions.grid_of(run.input_shape, patch_size),
+    patches=own,
   )

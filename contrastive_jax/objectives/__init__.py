@@ -299,4 +299,12 @@ def _module(function: Callable[..., Any]) -> Any:
 def _fields_and_make(config: Config) -> tuple[Any, Callable[..., Objective]]:
   cls, make_objective = _find(config.objective.name)
   given = {k: v for k, v in config.objective.items() if k != 'name'}
+  if given.keys() - {f.name for f in dataclasses.fields(cls)}:
+    for name in names():
+      if default_fields(name).keys() == given.keys():
+        raise Error(
+          f'objective.name is {config.objective.name}, and the fields are '
+          f'those of {name}: an objective is chosen by its config, as '
+          '--config=byol_small:SOURCE, which has its optimizer and views, too'
+        )
   return read(cls, given, 'objective.'), make_objective

@@ -72,8 +72,12 @@ def curves(runs: Sequence[Run], found: Sequence[Found]) -> list[str]:
 
 
 def _online(runs: Sequence[Run]) -> list[str]:
-  """Neighbors and probe while training, of runs that have measured them."""
-  measured = [run for run in runs if folder.series(run, 'online_knn')[1]]
+  """Accuracies and ranks while training, of runs that have measured them."""
+  measured = [
+    run
+    for run in runs
+    if any(folder.series(run, key)[1] for key in figures.ONLINE)
+  ]
   if not measured:
     return []
   sentences = []
@@ -86,12 +90,15 @@ def _online(runs: Sequence[Run]) -> list[str]:
     page.element('h2', 'Better than before?'),
     page.figure(
       figures.online(measured),
-      'kNN and linear probe over steps. '
-      + _course(measured, 'online_knn')
-      + ' '
-      + _course(measured, 'online_probe'),
-      'Frozen features of at most 2,048 test examples, given 4,096 of '
-      'training; the first point is before the first step.',
+      'Accuracies and ranks over steps. '
+      + ' '.join(
+        f'{title}: {course}'
+        for key, title in figures.ONLINE.items()
+        if (course := _course(measured, key))
+      ),
+      'Frozen features of at most 2,048 test examples, given 4,096 of training '
+      'for the accuracies, where there are labels; the first point is before '
+      'the first step.',
     ),
     *sentences,
   ]

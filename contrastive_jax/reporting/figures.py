@@ -116,19 +116,24 @@ def health(runs: Sequence[Run]) -> Figure:
   return figure
 
 
+# What is measured while training, see `evaluation/during.py`.
+ONLINE = {
+  'online_knn': 'kNN, share that is right',
+  'online_probe': 'linear probe, share that is right',
+  'online_rankme': 'RankMe of the features',
+  'online_feature_rank': 'effective rank of the features',
+}
+
+
 @matplotlib.rc_context(_STYLE)
 def online(runs: Sequence[Run]) -> Figure:
-  """Draws kNN and linear probe while training, of all runs."""
-  figure = Figure((9, 2.6), layout='constrained')
-  both = zip(
-    figure.subplots(1, 2),
-    (('online_knn', 'kNN'), ('online_probe', 'linear probe')),
-    strict=True,
-  )
-  for axes, (key, title) in both:
+  """Draws what was measured while training, of all runs."""
+  figure = Figure((9, 5.0), layout='constrained')
+  four = zip(figure.subplots(2, 2).ravel(), ONLINE.items(), strict=True)
+  for axes, (key, title) in four:
     for i, run in enumerate(runs):
       _line(axes, run, key, i)
-    axes.set_title(f'{title}, share that is right')
+    axes.set_title(title)
     axes.set_xlabel('step')
   _legend(figure, runs)
   return figure

@@ -202,6 +202,11 @@ def check(config: Config) -> None:
       f'checkpoint.best_by={by} is measured every evaluation.every_epochs, '
       'which is 0: set it to 1, say'
     )
+  if config.on_worse == 'stop' and not config.evaluation.every_epochs:
+    raise Error(
+      'on_worse=stop goes by what is measured every evaluation.every_epochs, '
+      'which is 0: set it to 1, say'
+    )
   augment = config.augment
   if len(augment.blur) != len(augment.solarize):
     raise Error(

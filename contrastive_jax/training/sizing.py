@@ -164,10 +164,12 @@ def _choose_network(config: Config, split: Split, devices: Devices) -> _Choices:
   sides = sides or [s for s in _SMALL_SIDES if s <= typical] or [typical]
   small = devices.kind == 'cpu' or split.size < _RESNET50_FROM
   names = ['resnet18'] if small else ['resnet18', 'resnet50']
+  # Weights of others are of the full width.
+  widths = _WIDTHS[:1] if config.encoder.init else _WIDTHS
   networks = [
     _Network(name, width, side)
     for name in _only(config.encoder.name, names)
-    for width in _only(config.encoder.width, _WIDTHS)
+    for width in _only(config.encoder.width, widths)
     for side in _only(config.data.image_size, sides)
   ]
   networks.sort(key=lambda network: network.seconds(devices), reverse=True)

@@ -17,7 +17,9 @@ import numpy as np
 import safetensors.numpy
 
 from contrastive_jax.config import Config, Error, flat
+from contrastive_jax.data.split import Source
 from contrastive_jax.evaluation import encoder as encoder_lib
+from contrastive_jax.models import positions, vit
 from contrastive_jax.training import build
 from contrastive_jax.training.sidefiles import atomic_write
 from contrastive_jax.weights import formats, keymap, towers
@@ -51,6 +53,7 @@ def export(
   layer: str = 'encoder',
   step: int | None = None,
   output: str | pathlib.Path | None = None,
+  source: Source | None = None,
   python: str = sys.executable,
   bound: float = BOUND,
 ) -> Exported:
@@ -66,6 +69,7 @@ def export(
     step: of the checkpoint; None: the newest.
     output: folder; None: WORKDIR/export_FORMAT, of another layer
       WORKDIR/export_FORMAT_LAYER.
+    source: of a run that was given its data in memory.
     python: an interpreter that has torch, and torchvision, timm or
       transformers.
     bound: of the largest difference, in root mean squares of the features.
@@ -81,7 +85,10 @@ def export(
   config: Config = encoder_lib.read_config(workdir)
   config.encoder.dtype = config.text_encoder.dtype = 'float32'
   job = build.build(
-    config, encoder_lib.fitting_mesh(config), folder=pathlib.Path(workdir)
+    config,
+    encoder_lib.fitting_mesh(config),
+    source,
+    folder=pathlib.Path(workdir),
   )
   if layer not in towers.NAMES and to != 'stablehlo':
     raise Error(f'{to} takes an encoder alone: --to=stablehlo has {layer}, too')
@@ -152,6 +159,11 @@ def _to_torch(job, tower, arrays, images, to, folder, python, notes):
   """Writes a state dict; returns torch's features, versions, and the model."""
   config, module = tower.config, tower.module
   channels = 0 if isinstance(images, dict) else images.shape[-1]
+  if isinstance(module, vit.ViT):
+    # For images of the run's size; timm would interpolate otherwise.
+    grid = positions.grid_of(images.shape[1:], module.patch_size)
+    arrays = formats.resized(module, arrays, grid)
+    module = module.clone(grid=grid)
   model = formats.model(to, config, module, channels)
   state_dict = keymap.to_theirs(
     formats.rules(to, config), formats.fitted(to, module, arrays)

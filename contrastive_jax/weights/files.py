@@ -26,7 +26,14 @@ _MARKS = {
 }
 # Of a checkpoint with several networks: what of it is taken, the first first.
 # DINO and iBOT: the teacher; I-JEPA: the target; MoCo, SimSiam, Barlow Twins.
-_CONTAINERS = ('teacher', 'target_encoder', 'state_dict', 'model', 'encoder')
+_CONTAINERS = (
+  'teacher',
+  'target_encoder',
+  'state_dict',
+  'model_state_dict',
+  'model',
+  'encoder',
+)
 # Networks that follow another one of the same file.
 _FOLLOWERS = ('encoder_k', 'momentum', 'target', 'teacher', 'ema')
 
@@ -87,26 +94,23 @@ def encoder_in(tree: Any, path: str | pathlib.Path) -> Found:
   Raises:
     Error: there is none of a family that is known.
   """
-  containers = []
-  while isinstance(tree, Mapping) and not _arrays(tree):
-    inner = [k for k in _CONTAINERS if isinstance(tree.get(k), Mapping)]
-    if not inner:
+  containers, beside = [], []
+  while True:
+    arrays = _renamed(_arrays(tree)) if isinstance(tree, Mapping) else {}
+    if found := _marked(arrays):
       break
+    # An array may lie beside the network: the best accuracy, say.
+    names = tree if isinstance(tree, Mapping) else ()
+    inner = [k for k in _CONTAINERS if k in names and _is_tree(tree[k])]
+    if not inner:
+      seen = ', '.join([str(name) for name in names][:5]) or 'nothing'
+      raise Error(
+        f'{path} holds no ResNet, ViT, ConvNeXt or BERT that is known here: '
+        f'there is {seen} ...'
+      )
     containers.append(inner[0])
+    beside += [str(k) for k in names if k != inner[0] and _is_tree(tree[k])]
     tree = tree[inner[0]]
-  arrays = _renamed(_arrays(tree)) if isinstance(tree, Mapping) else {}
-  found = [
-    (family, name.removesuffix(mark))
-    for family, mark in _MARKS.items()
-    for name in arrays
-    if (name.startswith(mark) if family == 'ours' else name.endswith(mark))
-  ]
-  if not found:
-    seen = ', '.join([*arrays][:5]) or 'no arrays'
-    raise Error(
-      f'{path} holds no ResNet, ViT, ConvNeXt or BERT that is known here: '
-      f'there is {seen} ...'
-    )
   family = found[0][0]
   if family == 'ours':
     prefix = 'encoder/'
@@ -122,7 +126,22 @@ def encoder_in(tree: Any, path: str | pathlib.Path) -> Found:
   }
   where = ' of '.join(filter(None, [prefix.strip('./'), *containers[::-1]]))
   left = [name for name in arrays if not name.startswith(prefix)]
+  left += [f'{name}.' for name in beside]
   return Found(family, mine, where, left)
+
+
+def _marked(arrays: Arrays) -> list[tuple[str, str]]:
+  """Returns the families that are there, and what is before their names."""
+  return [
+    (family, name.removesuffix(mark))
+    for family, mark in _MARKS.items()
+    for name in arrays
+    if (name.startswith(mark) if family == 'ours' else name.endswith(mark))
+  ]
+
+
+def _is_tree(value: Any) -> bool:
+  return isinstance(value, Mapping) and bool(value)
 
 
 def shortened(names: Iterable[str], most: int = 5) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.config import Error
@@ -35,6 +36,27 @@ def rules(library: str, config: Any) -> list[Rule]:
     mean = config.pool == 'mean'
     return families.VIT_MEAN if mean else families.VIT_TOKEN
   raise _unknown(library, config.name)
+
+
+def resized(
+  module: vit.ViT, arrays: dict[str, np.ndarray], grid: positions.Grid
+) -> dict[str, np.ndarray]:
+  """Returns a ViT's arrays with its positions for images of one size.
+
+  Args:
+    module: the encoder.
+    arrays: parameters, by name.
+    grid: patches in a column, and in a row.
+  """
+  table = arrays.get('pos_embed')
+  if table is None:
+    if grid == module.grid:
+      return arrays
+    table = positions.sincos(module.grid, module.width)
+  table = positions.resize(
+    jnp.asarray(table), module.grid, grid, module.interpolation
+  )
+  return {**arrays, 'pos_embed': np.asarray(table)}
 
 
 def fitted(
@@ -78,6 +100,8 @@ def model(library: str, config: Any, module: Any, channels: int) -> dict:
     Error: the library has no such encoder; one sentence that says why.
   """
   name, stem = config.name, ''
+  if (library == 'bert') != name.startswith(_BERT):
+    raise _unknown(library, name)
   # timm takes the channels as an argument.
   arguments: dict[str, Any] = {}
   if library == 'timm':
@@ -107,7 +131,7 @@ def model(library: str, config: Any, module: Any, channels: int) -> dict:
       'no_embed_class': bool(module.registers),
       'dynamic_img_size': True,
     }
-  elif name.startswith(_BERT) and library == 'bert':
+  elif library == 'bert':
     return {
       'library': 'transformers',
       'function': 'BertModel',
@@ -121,7 +145,7 @@ def model(library: str, config: Any, module: Any, channels: int) -> dict:
       },
       'pool': module.pool,
     }
-  elif not name.startswith('convnext') or library == 'bert':
+  elif not name.startswith('convnext'):
     raise _unknown(library, name)
   return {
     'library': library,

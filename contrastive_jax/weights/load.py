@@ -15,7 +15,7 @@ import numpy as np
 from contrastive_jax.config import Error
 from contrastive_jax.data import presets
 from contrastive_jax.models import positions
-from contrastive_jax.weights import families, files, keymap
+from contrastive_jax.weights import families, files, hints, keymap
 from contrastive_jax.weights.keymap import Arrays, Rule
 
 KINDS = ('torchvision', 'timm', 'moco', 'dino', 'dinov2', 'bert')
@@ -55,6 +55,7 @@ def load(
   shapes: Mapping[str, tuple[int, ...]],
   found: files.Found | None = None,
   section: str = 'encoder',
+  theirs: hints.Theirs | None = None,
 ) -> Loaded:
   """Returns the weights that `init` names, fitted to an encoder.
 
@@ -66,6 +67,7 @@ def load(
     shapes: of all its parameters and statistics, by name ('norm/scale').
     found: the weights, if they are not in a file.
     section: the name of `config`, for the sentences.
+    theirs: what is known of the weights beside them.
 
   Raises:
     Error: no such file, another encoder, names that are left over or missing,
@@ -84,12 +86,15 @@ def load(
       'have to be of one family'
     )
   guessed = _kind(found)
+  # timm and DINO have the same names.
+  either = not kind and guessed == 'timm' and found.family == 'vit'
   kind = kind or guessed
   arrays = dict(found.arrays)
   notes = [
     f'{section.replace("_", " ")} from {path}'
     + (f', {found.where}' if found.where else '')
     + f', read as of {kind}'
+    + (', whose names are those of dino, too' if either else '')
     + ('' if kind == guessed else f' (its names are those of {guessed})')
   ]
   if found.left:
@@ -101,6 +106,7 @@ def load(
   else:
     if module.__class__.__name__ == 'ViT':
       _check_positions(arrays, module, path)
+      notes += filter(None, [hints.check_pool(arrays, module, path)])
     if family == 'bert':
       if module.causal:
         raise Error(
@@ -121,7 +127,11 @@ def load(
         f'; missing in the file, {files.shortened(missing)}' if missing else ''
       )
       + (f'; in the file alone, {files.shortened(over)}' if over else '')
+      + hints.of_names(missing, over)
     )
+  hints.check_width(mine, shapes, path)
+  if theirs is not None:
+    notes += hints.check_theirs(theirs, module, data, path)
   mine = {
     name: _fitted(
       name,
@@ -134,7 +144,7 @@ def load(
     )
     for name, array in mine.items()
   }
-  notes += _expectations(kind, family, found, data, module)
+  notes += _expectations(kind, family, found, data, module, either)
   return Loaded(mine, tuple(notes))
 
 
@@ -287,7 +297,12 @@ def _channels(
 
 
 def _expectations(
-  kind: str, family: str, found: files.Found, data: Any, module: Any
+  kind: str,
+  family: str,
+  found: files.Found,
+  data: Any,
+  module: Any,
+  either: bool,
 ) -> list[str]:
   """What weights take for granted and a config may not have."""
   notes = []
@@ -299,11 +314,18 @@ def _expectations(
         f'weights of {kind} are of pixels normalized by mean ({shown[0]}) and '
         f'std ({shown[1]}): data.mean and data.std are others'
       )
+  if kind == 'moco':
+    notes += filter(None, [hints.of_moco(module)])
+  if kind == 'timm':
+    notes.append(
+      'weights of timm are of pixels normalized as their own model says '
+      '(pretrained_cfg): data.mean and data.std have to say the same'
+    )
   rule = {'timm': 'timm', 'dino': 'dino', 'dinov2': 'dino'}.get(kind)
   if rule == 'dino' and 'reg_token' in found.arrays:
     rule = 'dinov2_registers'
   if family == 'vit' and rule and module.interpolation != rule:
-    if module.positions == 'learned':
+    if module.positions == 'learned' and not either:
       notes.append(
         f'{kind} interpolates positions otherwise: encoder.interpolation='
         f'{rule} gives its features at other sizes'

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from contrastive_jax.config import Error
 from contrastive_jax.evaluation import encoder as encoder_lib
+from contrastive_jax.models import encoders
 from contrastive_jax.training import build, sidefiles, zero
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.weights import files, keymap, load, towers
+from contrastive_jax.weights import files, hints, keymap, load, towers
 
 
 def with_weights(
@@ -47,14 +49,18 @@ def _with_weights(
   mine = towers.arrays_of(job, zero.whole(state), tower.name)
   shapes = {name: array.shape for name, array in mine.items()}
   kind, where = load.split_spec(tower.config.init)
-  found = None
+  found = theirs = None
   if kind == 'run':
-    other, trained = encoder_lib.load(where)
+    other, trained = encoder_lib.load(where, source=encoder_lib.absent(where))
     # A tower of text may come from a run of text alone.
     both = bool(other.objective.text_modules)
     if tower.reads_text:
       there = other.config.text_encoder if both else other.config.encoder
       _check_text(job, tower, other.modality.files, there, where)
+    else:
+      theirs = hints.Theirs(
+        towers.of(other).module, other.config.data.mean, other.config.data.std
+      )
     found = files.Found(
       'ours',
       towers.arrays_of(other, trained, tower.name if both else 'encoder'),
@@ -63,8 +69,16 @@ def _with_weights(
     )
   elif tower.reads_text:
     _check_text_beside(job, tower, pathlib.Path(where).parent)
+  else:
+    theirs = _theirs_beside(job, pathlib.Path(where))
   loaded = load.load(
-    tower.config, job.config.data, tower.module, shapes, found, tower.name
+    tower.config,
+    job.config.data,
+    tower.module,
+    shapes,
+    found,
+    tower.name,
+    theirs,
   )
 
   def put(node: Any, key: str = '') -> Any:
@@ -78,6 +92,26 @@ def _with_weights(
     state.replace(params=put(state.params), model_state=put(state.model_state)),
     loaded.notes,
   )
+
+
+def _theirs_beside(job: build.Job, path: pathlib.Path) -> hints.Theirs | None:
+  """Returns what lies beside weights of images that were exported here."""
+  sidecar = path.with_name('encoder.json')
+  if not sidecar.exists():
+    return None
+  fields = sidefiles.read_object(sidecar)
+  if fields.get('file') != path.name:
+    return None  # somebody else's
+  try:
+    given = fields['input']
+    config = ml_collections.ConfigDict(fields['encoder'])
+    run = job.run._replace(
+      input_shape=(given['side'], given['side'], given['channels'])
+    )
+    module = encoders.make(config, run).module
+    return hints.Theirs(module, given['mean'], given['std'])
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
+    raise Error(f'{sidecar} is not that of an encoder ({error})') from None
 
 
 def _check_text_beside(

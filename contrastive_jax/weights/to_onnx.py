@@ -39,7 +39,9 @@ def main(folder):
   net.eval()
   with np.load(folder / 'reference.npz') as reference:
     images, features = reference['images'], reference['features']
-  pixels = images.astype(np.float32) / 255
+  # Those of more than 8 bits are float32 in [0, 1] already.
+  white = 255 if images.dtype == np.uint8 else 1
+  pixels = images.astype(np.float32) / white
   if about['input']['mean']:
     mean, std = (np.float32(about['input'][k]) for k in ('mean', 'std'))
     pixels = (pixels - mean) / std

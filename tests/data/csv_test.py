@@ -78,6 +78,33 @@ def test_a_column_of_splits(tmp_path):
     sources.load(spec)
 
 
+def test_what_is_looked_at_alone_may_be_anything(tmp_path):
+  """A row each, whatever its split and its class; one image is enough."""
+  rows = [('0.png', 'x', 'test'), ('1.png', 'y', 'val'), ('2.png', '', 'test')]
+  spec = _write(tmp_path, rows, ('path', 'label', 'split'))
+  with pytest.raises(ValueError, match='0 of 3 images are to be trained on'):
+    sources.load(spec)
+  source = sources.load(spec, training=False)
+  assert source.train.size == 3 and source.test is None
+  assert source.train.class_names == ('x', 'y')
+  rows.append(('3.png', 'z', 'train'))
+  spec = _write(tmp_path, rows, ('path', 'label', 'split'))
+  source = sources.load(spec, training=False)
+  assert (source.train.size, source.test.size) == (1, 3)
+  assert source.test.labels.tolist() == [0, -1, 1]
+  spec = _write(tmp_path / 'one', [('a.png', 'x')])
+  assert sources.load(spec, training=False).train.size == 1
+  one = f'folder:{tmp_path / "one"}'
+  with pytest.raises(ValueError, match='only 1 image there'):
+    sources.load(one)
+  assert sources.load(one, training=False).train.size == 1
+  names = ('train/x', 'train/y', 'test/y', 'test/z')
+  _write(tmp_path / 'two', [(f'{name}/a.png', '') for name in names])
+  source = sources.load(f'folder:{tmp_path / "two"}', training=False)
+  assert source.train.class_names == ('x', 'y', 'z')
+  assert source.test.labels.tolist() == [1, 2]
+
+
 def test_without_labels_there_is_no_test_split(tmp_path):
   source = sources.load(
     _write(tmp_path, [(f'{i}.png',) for i in range(5)], ('path',))

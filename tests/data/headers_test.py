@@ -117,6 +117,14 @@ def test_the_white_of_16_bits_is_said_and_can_be_chosen():
   np.testing.assert_allclose(split.reader.image(0)[..., 0], expected, atol=1e-7)
 
 
+def test_floats_that_are_no_numbers_are_named():
+  image = np.zeros((8, 8), np.float32)
+  image[0, 0] = np.nan  # as maps have where nothing was measured
+  encoded = _encoded(PIL.Image.fromarray(image), 'tiff')
+  with pytest.raises(ValueError, match='some values are NaN or infinite'):
+    _settled([encoded] * 2)
+
+
 def test_files_of_8_bits_beside_deep_ones_have_their_own_white():
   deep = _encoded(PIL.Image.fromarray(_DEEP // 16), 'png')
   for kind in ('png', 'bmp', 'tiff'):

@@ -62,6 +62,17 @@ def test_absent_labels_are_counted():
   assert _source([-1, -1, -1]).train.labels is None
 
 
+def test_a_test_split_without_any_label_is_none_to_measure_by():
+  source = _source([0, 1] * 8, [0, 1])
+  blank = dataclasses.replace(source.test, labels=np.int32([-1, -1]))
+  source = labels.checked(source._replace(test=blank))
+  assert 'no image of arrays test has a label' in '\n'.join(source.notes)
+  assert source.train.num_classes == 2
+  assert source.test.size == 2 and source.test.num_classes is None
+  assert not labels.measurable(source)
+  assert labels.measurable(labels.checked(_source([0, 1] * 8, [-1, 1])))
+
+
 def test_what_is_held_out_has_labels():
   source = _source([0, 1] * 10 + [-1] * 20, [0, 1])
   rest, held = split_lib.held_out(source, 0.2)[1:3]

@@ -93,6 +93,12 @@ def test_columns_with_labels_and_splits(folder, tmp_path):
   source = sources.load(written(folder, lines))
   assert (source.train.size, source.test.size) == (16, 4)
   assert source.train.class_names == ('a', 'b')
+  # As csv:FILE has them: val where there is no test.
+  val = [line.replace('test', 'val') for line in lines]
+  assert sources.load(written(folder, val)).test.size == 4
+  both = sources.load(written(folder, [*lines[:-1], val[-1]]))
+  assert both.test.size == 3
+  assert 'val (1 pairs) is not used' in both.notes
   config = tiny.config()
   config.update_from_flattened_dict(
     {

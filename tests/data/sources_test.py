@@ -223,6 +223,12 @@ def test_what_is_refused(tmp_path):
     sources.load('cifar')
   with pytest.raises(ValueError, match='unknown data source'):
     sources.load('folder:')
+  with pytest.raises(ValueError, match=f'did you mean folder:{tmp_path}?'):
+    sources.load(str(tmp_path))
+  (tmp_path / 'a.csv').touch()
+  with pytest.raises(ValueError, match=f'did you mean csv:{tmp_path}/a.csv'):
+    sources.load(f'{tmp_path}/a.csv')
+  (tmp_path / 'a.csv').unlink()
   with pytest.raises(ValueError, match='1 or more, not 0'):
     sources.load('digits', channels=0)
   with pytest.raises(ValueError, match='digits train .* 1 channels, not 4'):

@@ -1,5 +1,6 @@
 """What is measured while a run trains, and what is said of it."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from contrastive_jax import config as config_lib
-from contrastive_jax import train
+from contrastive_jax import from_arrays, train
+from contrastive_jax.data import sources
 from contrastive_jax.evaluation import during
 from contrastive_jax.reporting import curves, folder
 from contrastive_jax.training import best, build
@@ -126,6 +128,37 @@ def test_a_run_that_makes_features_worse_is_told(
   assert stored['step'] == 11 and stored['linear_accuracy'] is None
 
 
+def test_the_bank_is_of_what_has_labels():
+  digits = sources.load('digits').train
+  given = np.full(digits.size, -1, np.int32)
+  given[::100] = digits.labels[::100]
+  few = dataclasses.replace(digits, labels=given)
+  some = during._some(few, 10, seed=3)
+  assert some.size == 10 and (some.labels >= 0).all()
+  assert during._some(few, 40, seed=3).size == 15  # that have one
+  # All have one: the draw is what it was.
+  ids = np.sort(np.random.default_rng(3).choice(digits.size, 10, replace=False))
+  np.testing.assert_array_equal(
+    during._some(digits, 10, seed=3).labels, digits.labels[ids]
+  )
+
+
+@pytest.mark.parametrize(
+  ('fields', 'sentence'),
+  [
+    ({'checkpoint.best_by': 'knn'}, 'checkpoint.best_by=knn goes by accur'),
+    ({'on_worse': 'stop'}, 'on_worse=stop goes by accuracies, and arrays has'),
+  ],
+)
+def test_what_would_never_happen_is_refused(fields, sentence, tmp_path):
+  source = from_arrays(np.zeros((70, 8, 8, 1), np.uint8))
+  job = build.build(config_of(**fields), source=source)
+  with pytest.raises(config_lib.Error, match=sentence):
+    during.watch(job, tmp_path)
+  with pytest.raises(config_lib.Error, match='evaluation.every_epochs'):
+    build.build(config_of(**fields, **{'evaluation.every_epochs': 0.0}))
+
+
 def test_a_damaged_start_is_said(watched, tmp_path):
   (tmp_path / 'start.json').write_text('[')
   job = build.build(config_of())
@@ -157,5 +190,11 @@ def test_the_report_shows_it(watched, tmp_path):
   page = ''.join(curves._online([run]))
   assert during.verdict(summary['since_start'])[1] in page
   assert '<img' in page or '<svg' in page
+  # Without labels there are ranks.
+  reports = [{'step': s, 'online_rankme': 3.0 + s} for s in (0, 5)]
+  page = ''.join(curves._online([run._replace(reports=reports)]))
+  assert 'RankMe of the features: ' in page
+  assert 'at step 0, 8 at step 5' in page
+  assert 'kNN, share' not in page
   without = run._replace(reports=[{'step': 1, 'loss': 2.0}])
   assert curves._online([without]) == []

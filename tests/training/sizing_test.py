@@ -89,6 +89,13 @@ def test_what_is_set_stays():
   assert any(n.startswith('data.image_size=64') for n in notes)
 
 
+def test_weights_of_others_have_the_full_width():
+  config, _ = _chosen(side=300, minutes=10.0, **{'encoder.init': 'a.pth'})
+  assert config.encoder.width == 64
+  config, _ = _chosen(side=300, minutes=10.0)
+  assert config.encoder.width < 64
+
+
 def test_a_choice_follows_from_what_was_set():
   narrow, _ = _chosen(side=300, minutes=200.0, **{'encoder.width': 16})
   wide, _ = _chosen(side=300, minutes=200.0, **{'encoder.width': 64})

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import types
 
 import jax
@@ -12,14 +13,18 @@ from flax import traverse_util
 
 from contrastive_jax import config as config_lib
 from contrastive_jax import train
+from contrastive_jax.data import sources
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.models import encoders
+from contrastive_jax.training import build
 from contrastive_jax.weights import (
   export,
   files,
   formats,
+  hints,
   keymap,
   load,
+  start,
   towers,
 )
 from tests import tiny
@@ -140,6 +145,65 @@ def test_the_encoder_of_a_checkpoint_is_found(prefix, container, kind):
     assert 'queue' in said
 
 
+def test_a_network_beside_other_things_is_found():
+  """As pytorch's examples and tutorials save it."""
+  c = encoder_config('resnet18', stem='imagenet')
+  _, _, theirs = state_dict(c, library='torchvision')
+  accuracy = np.float32(71.0)
+  for container in ('state_dict', 'model_state_dict'):
+    tree = {'epoch': 3, 'best_acc1': np.asarray(accuracy), container: theirs}
+    tree |= {'optimizer_state_dict': {'state': {}}, 'state_dict_ema': theirs}
+    found = files.encoder_in(tree, 'w.pth')
+    assert (found.family, found.where) == ('resnet', container)
+    assert 'state_dict_ema.' in found.left
+  with pytest.raises(config_lib.Error, match='there is epoch, net ...'):
+    files.encoder_in({'epoch': 3, 'net': {'a': accuracy}}, 'w.pth')
+
+
+def test_the_same_names_and_shapes_may_be_another_encoder(tmp_path):
+  """What of a ViT no shape tells: its heads, and what is pooled."""
+  c = encoder_config('vit_small', patch_size=16, depth=1)
+  module, arrays, theirs = state_dict(c)
+  shapes = {name: array.shape for name, array in arrays.items()}
+  found = files.encoder_in(
+    {'module.base_encoder.' + n: a for n, a in theirs.items()}, 'w'
+  )
+  said = ' '.join(load.load(c.encoder, c.data, module, shapes, found).notes)
+  assert 'the ViT-S of MoCo v3 has 12 heads (encoder.heads=12), and 6' in said
+  twelve = encoder_config('vit_small', patch_size=16, depth=1, heads=12)
+  module, _ = random_arrays(twelve.encoder.to_json(), 64, 3)
+  loaded = load.load(twelve.encoder, c.data, module, shapes, found)
+  assert '12 heads' not in ' '.join(loaded.notes)
+  mean = encoder_config('vit_small', patch_size=16, depth=1, pool='mean')
+  other, pooled, stored = state_dict(mean)
+  loaded = read_back(mean, other, pooled, theirs, tmp_path)
+  assert 'encoder.pool=mean puts it behind' in ' '.join(loaded.notes)
+  said = refused(c, 64, stored, tmp_path)
+  assert 'encoder.pool=mean' in said
+  # Of a run, or of what was exported here, it is known.
+  six = module.clone(heads=6)
+  for field, value in (('heads', 12), ('pool', 'mean')):
+    theirs = hints.Theirs(six.clone(**{field: value}), (), ())
+    with pytest.raises(config_lib.Error, match=f'set encoder.{field}={value}'):
+      hints.check_theirs(theirs, six, c.data, 'there')
+  theirs = hints.Theirs(module.clone(interpolation='timm'), (0.5,), (0.2,))
+  notes = hints.check_theirs(theirs, module, c.data, 'there')
+  assert 'encoder.interpolation=timm' in notes[0]
+  assert 'normalized by data.mean=(0.5,)' in notes[1]
+
+
+def test_dino_and_timm_have_the_same_names(tmp_path):
+  """Who cannot be told gets no advice on how to interpolate."""
+  c = encoder_config('vit_tiny', patch_size=16, depth=1)
+  module, arrays, theirs = state_dict(c)
+  said = ' '.join(read_back(c, module, arrays, theirs, tmp_path).notes)
+  assert 'read as of timm, whose names are those of dino, too' in said
+  assert 'interpolation' not in said
+  c.encoder.init = 'timm:'
+  said = ' '.join(read_back(c, module, arrays, theirs, tmp_path).notes)
+  assert 'encoder.interpolation=timm' in said
+
+
 def test_dinov2_names(tmp_path):
   """Blocks in chunks, registers, a mask token."""
   c = encoder_config('vit_tiny', patch_size=16, registers=4, layer_scale=1e-5)
@@ -214,11 +278,21 @@ def test_what_does_not_fit_is_one_sentence(tmp_path):
   assert 'in the file alone, 80' in said
   cifar = encoder_config('resnet18', stem='cifar')
   assert 'encoder.stem=imagenet' in refused(cifar, 32, theirs, tmp_path)
+  narrow = encoder_config('resnet18', stem='imagenet', width=16)
+  said = refused(narrow, 64, theirs, tmp_path)
+  assert said.endswith('set encoder.width=64')
   vit = encoder_config('vit_tiny', patch_size=16)
   assert 'holds a resnet' in refused(vit, 64, theirs, tmp_path)
   _, _, tokens = state_dict(vit)
   vit = encoder_config('vit_tiny', patch_size=8)
   assert 'encoder.patch_size=16' in refused(vit, 64, tokens, tmp_path)
+  scaled = encoder_config('vit_tiny', patch_size=16, layer_scale=1.0)
+  scaled.encoder.registers = 4
+  plain = encoder_config('vit_tiny', patch_size=16)
+  said = refused(plain, 64, state_dict(scaled)[2], tmp_path)
+  assert 'set encoder.layer_scale=1e-5 and encoder.registers to' in said
+  said = refused(scaled, 64, tokens, tmp_path)
+  assert 'set encoder.layer_scale=0.0 and encoder.registers=0' in said
   fixed = encoder_config('vit_tiny', patch_size=16, positions='sincos')
   assert 'set it to learned' in refused(fixed, 64, tokens, tmp_path)
   nothing = encoder_config('resnet18', stem='imagenet')
@@ -289,6 +363,69 @@ def test_a_run_begins_with_what_another_one_has_learned(
     ]
     == init
   )
+
+
+def test_a_run_is_continued_from_when_its_images_are_gone(trained, tmp_path):
+  """Its weights lie in its work folder; of images in memory, too."""
+  gone = tmp_path / 'gone'
+  shutil.copytree(trained, gone)
+  fields = json.loads((gone / 'config.json').read_text())
+  fields['data']['source'] = 'arrays'
+  (gone / 'config.json').write_text(json.dumps(fields))
+  config = tiny.config()
+  config.seed, config.encoder.init = 1, f'run:{gone}'
+  config.data.mean, config.data.std = (0.5,), (0.2,)
+  job = build.build(config)
+  state, notes = start.with_weights(job, build.init_state(job))
+  assert 'it was trained on pixels as they are' in notes[-1]
+  other, theirs = encoder_lib.load(trained)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    towers.arrays_of(job, state),
+    towers.arrays_of(other, theirs),
+  )
+  with pytest.raises(config_lib.Error, match='given from Python'):
+    export.export(gone, 'npz', output=tmp_path / 'out')
+  done = export.export(
+    gone, 'npz', output=tmp_path / 'out', source=sources.load('digits')
+  )
+  assert done.certificate['largest_relative'] < 1e-5
+  # And what lies beside an export is known.
+  config.encoder.init = str(tmp_path / 'out/encoder.npz')
+  job = build.build(config)
+  _, notes = start.with_weights(job, build.init_state(job))
+  assert 'it was trained on pixels as they are' in notes[-1]
+
+
+def test_positions_go_out_as_the_run_interpolates_them():
+  c = encoder_config('vit_tiny', patch_size=16, depth=1, pretrained_size=224)
+  module, arrays = random_arrays(c.encoder.to_json(), 96, 3)
+  images = np.random.default_rng(0).normal(size=(2, 96, 96, 3))
+  images = images.astype(np.float32)
+
+  def features(module, arrays):
+    shapes = jax.eval_shape(
+      lambda: module.init(jax.random.key(0), images, train=False)
+    )
+    variables = {k: keymap.filled(v, arrays) for k, v in shapes.items()}
+    return module.apply(variables, images, train=False)
+
+  resized = formats.resized(module, arrays, (6, 6))
+  np.testing.assert_allclose(
+    features(module.clone(grid=(6, 6)), resized),
+    features(module, arrays),
+    atol=1e-5,
+  )
+
+
+@pytest.mark.parametrize(
+  ('name', 'library'), [('resnet18', 'bert'), ('vit_tiny', 'bert')]
+)
+def test_no_library_takes_what_it_has_not(name, library):
+  c = encoder_config(name)
+  module, _ = random_arrays(c.encoder.to_json(), 64, 3)
+  with pytest.raises(config_lib.Error, match=f'{library} has no encoder that'):
+    formats.model(library, c.encoder, module, 3)
 
 
 def test_an_export_that_differs_fails(trained, tmp_path, monkeypatch):

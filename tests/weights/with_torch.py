@@ -2,9 +2,9 @@
 
   TORCH_PYTHON=.torch/bin/python python -m pytest tests/weights/with_torch.py
 
-TORCH_PYTHON is an interpreter with torch, torchvision, timm and safetensors,
-such as .ci/run makes. Not among the tests that are collected: who has no torch
-has not skipped them.
+TORCH_PYTHON is an interpreter with torch, torchvision, timm, safetensors, onnx,
+onnxscript and onnxruntime, such as .ci/run makes. Not among the tests that are
+collected: who has no torch has not skipped them.
 """
 
 import json
@@ -18,7 +18,9 @@ import pytest
 import safetensors.numpy
 
 from contrastive_jax import config as config_lib
-from contrastive_jax.weights import formats, keymap, load, theirs
+from contrastive_jax import from_arrays, train
+from contrastive_jax.weights import export, formats, keymap, load, theirs
+from tests import tiny
 from tests.weights import load_test
 
 # Of features whose root mean square is 1.
@@ -59,7 +61,7 @@ CASES = [
   ('resnet50', 'timm', {'stem': 'imagenet'}, 117),
   ('resnet50', 'torchvision', {'stem': 'imagenet', 'width': 32}, 64),
   ('vit_tiny', 'timm', {'patch_size': 16}, 224),
-  ('vit_tiny', 'timm', {'patch_size': 16, 'interpolation': 'timm'}, 112),
+  ('vit_tiny', 'timm', {'patch_size': 16, 'interpolation': 'timm'}, 96),
   ('vit_tiny', 'timm', {'patch_size': 4, 'pool': 'mean', 'depth': 4}, 36),
   ('vit_small', 'timm', {'patch_size': 16, 'layer_scale': 0.1}, 224),
   ('vit_small', 'timm', {'patch_size': 14, 'registers': 4}, 98),
@@ -98,6 +100,43 @@ def torch_features(model, weights, images, tmp_path):
   run(here, tmp_path / 'model.json', tmp_path / 'images.npz', out)
   with np.load(out) as found:
     return found['own']
+
+
+@pytest.mark.parametrize('deep', [False, True])
+def test_onnx_of_a_run(deep, tmp_path):
+  """By onnxruntime, of images of 8 bits and of floats."""
+  rng = np.random.default_rng(0)
+  images = rng.uniform(size=(80, 8, 8, 1))
+  images = np.float32(images) if deep else np.uint8(256 * images)
+  source = from_arrays(images)
+  config = tiny.config()
+  config.encoder.name, config.encoder.width = 'resnet18', 4
+  config.data.mean, config.data.std = (0.5,), (0.25,)
+  config.evaluation.baselines = False
+  config.steps = 1
+  train.pretrain(config, tmp_path / 'run', source=source)
+  done = export.export(
+    tmp_path / 'run', 'torchvision', source=source, python=PYTHON
+  )
+  assert done.certificate['largest_relative'] < BOUND
+  run(pathlib.Path(theirs.__file__).with_name('to_onnx.py'), done.folder)
+  found = json.loads((done.folder / 'certificate_onnx.json').read_text())
+  assert found['largest_relative'] < BOUND
+
+
+def test_positions_of_a_run_go_out_as_it_interpolates_them(tmp_path):
+  """A table of 224 pixels, DINO's rule, and a run on smaller images."""
+  images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 1), np.uint8)
+  source = from_arrays(images)
+  config = tiny.config()
+  config.encoder.update(
+    dict(name='vit_tiny', depth=1, patch_size=8, pretrained_size=64)
+  )
+  config.evaluation.baselines = False
+  config.steps = 1
+  train.pretrain(config, tmp_path / 'run', source=source)
+  done = export.export(tmp_path / 'run', 'timm', source=source, python=PYTHON)
+  assert done.certificate['largest_relative'] < BOUND
 
 
 @pytest.mark.parametrize(('name', 'library', 'fields', 'side'), CASES)

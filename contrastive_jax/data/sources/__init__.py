@@ -9,6 +9,7 @@ begins with an underscore is no source but a part of one.
 import difflib
 import importlib
 import inspect
+import pathlib
 import pkgutil
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from contrastive_jax.config import Error
 from contrastive_jax.data import survey
 from contrastive_jax.data.split import Source
+
+_IN_MEMORY = '; images in memory are given from Python (source=)'
 
 
 def names() -> list[str]:
@@ -30,6 +33,7 @@ def load(
   channels: int | None = None,
   background: Sequence[float] = (1.0,),
   maximum: float = 0.0,
+  training: bool = True,
   **options: Any,
 ) -> Source:
   """Opens a data source.
@@ -43,6 +47,8 @@ def load(
       1 by ITU-R 601 luma; there is no way to other numbers.
     background: what shows through alpha, a gray or RGB in [0, 1].
     maximum: the white of images of more than 8 bits; 0: see `scaling`.
+    training: whether the images are to be trained on. Others may be a single
+      one, or all of a test split, of any class.
     **options: for the kind of source, such as data_dir of TFDS.
 
   Returns:
@@ -61,14 +67,18 @@ def load(
   else:
     raise Error(
       f"unknown data source '{spec}'; known are {', '.join(specs())}"
-      + _hint(kind)
-      + '; images in memory are given from Python (source=)'
+      + _hint(spec, kind)
+      + _IN_MEMORY
     )
   if bool(where) != (':' in module.SPEC):
-    raise Error(f"unknown data source '{spec}'; it is {module.SPEC}")
-  # A kind that has the values at hand settles what is white itself.
-  if 'maximum' in inspect.signature(module.load).parameters:
-    options['maximum'] = maximum
+    in_memory = _IN_MEMORY if spec == 'arrays' else ''
+    raise Error(f"unknown data source '{spec}'; it is {module.SPEC}{in_memory}")
+  # A kind that has the values at hand settles what is white itself; others
+  # have nothing that only training asks for.
+  takes = inspect.signature(module.load).parameters
+  for name, value in (('maximum', maximum), ('training', training)):
+    if name in takes:
+      options[name] = value
   source = module.load(where, channels=channels, **options)
   if source.modality == 'images':
     source = survey.settled(source, channels, tuple(background), maximum)
@@ -82,6 +92,11 @@ def specs() -> list[str]:
   ]
 
 
-def _hint(kind: str) -> str:
+def _hint(spec: str, kind: str) -> str:
+  path = pathlib.Path(spec)
+  kinds = {'.csv': 'csv', '.parquet': 'csv', '.npz': 'arrays', '.npy': 'arrays'}
+  kinds |= {'.tar': 'tar', '.txt': 'text'}
+  if path.is_dir() or (path.suffix in kinds and path.exists()):
+    return f'; did you mean {kinds.get(path.suffix, "folder")}:{spec}?'
   near = difflib.get_close_matches(kind, names(), n=1)
   return f'; did you mean {near[0]}?' if near and near[0] != kind else ''

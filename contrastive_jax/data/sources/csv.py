@@ -23,7 +23,9 @@ SPEC = 'csv:FILE'
 _COLUMNS = ('path', 'label', 'split', 'caption')
 
 
-def load(where: str, *, channels: int | None = None) -> Source:
+def load(
+  where: str, *, channels: int | None = None, training: bool = True
+) -> Source:
   """Opens a table of images, or of sentences.
 
   Without a column `split`, a fixed fifth of every class of the labeled images
@@ -33,6 +35,7 @@ def load(where: str, *, channels: int | None = None) -> Source:
   Args:
     where: path of the table; one that ends in .parquet is read by pyarrow.
     channels: as of `sources.load`; None is 3, unless most files have others.
+    training: as of `sources.load`.
 
   Raises:
     ValueError, FileNotFoundError: one sentence that says what is wrong.
@@ -46,17 +49,24 @@ def load(where: str, *, channels: int | None = None) -> Source:
   kept, notes = _kept(spec, path.parent, _table.rows(spec, table))
   trained = [r for r in kept if r.kind == 'train']
   tests = {k: [r for r in kept if r.kind == k] for k in ('test', 'val')}
-  if len(trained) < 2:
+  labels = trained
+  if not training:  # no row is left out
+    labels, tests = kept, {'test': tests['test'] + tests['val'], 'val': []}
+    if not trained:
+      trained, tests['test'] = tests['test'], []
+  if training and len(trained) < 2:
     raise Error(
       f'{spec}: {len(trained)} of {len(kept):,} images are to be trained on, '
       'at least 2 are needed'
     )
-  names = sorted({r.label for r in trained if r.label}, key=_table.by_number)
+  names = sorted({r.label for r in labels if r.label}, key=_table.by_number)
   names = tuple(names) or None
   tested, test_name = tests['test'] or tests['val'], 'test'
   if tested and tests['test'] and tests['val']:
     notes.append(f'val ({len(tests["val"]):,} images) is not used')
-  if not tested and 'caption' in table:
+  if len(kept) < 2:
+    pass  # nothing can be held out
+  elif not tested and 'caption' in table:
     parts = image_text.hold_out([r.path for r in kept])
     trained, tested = ([kept[i] for i in ids] for ids in parts)
     test_name = 'a tenth, our choice'

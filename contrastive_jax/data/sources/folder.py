@@ -15,7 +15,9 @@ from contrastive_jax.data.split import Source, Split, hold_out
 SPEC = 'folder:PATH'
 
 
-def load(path: str, *, channels: int | None = None) -> Source:
+def load(
+  path: str, *, channels: int | None = None, training: bool = True
+) -> Source:
   """Opens a folder of image files, by their suffixes (`_scan.EXTENSIONS`).
 
   A folder that all images lie in is entered. Folders with the name of a split
@@ -30,6 +32,7 @@ def load(path: str, *, channels: int | None = None) -> Source:
   Args:
     path: of the folder.
     channels: as of `sources.load`; None is 3, unless most files have others.
+    training: as of `sources.load`.
 
   Raises:
     ValueError, FileNotFoundError: one sentence that says what is wrong.
@@ -44,7 +47,7 @@ def load(path: str, *, channels: int | None = None) -> Source:
       f'{spec}: no image ({", ".join(_scan.EXTENSIONS)}) there;'
       f' there are: {found.left_out() or "no files, it is empty"}'
     )
-  if len(found.images) < 2:
+  if training and len(found.images) < 2:
     raise Error(f'{spec}: only 1 image there, at least 2 are needed')
   try:
     layout = _layout.layout(found.images)
@@ -59,6 +62,8 @@ def load(path: str, *, channels: int | None = None) -> Source:
   ]
   classes = train.classes
   names = tuple(sorted(set(classes))) if classes else None
+  if names and not training:
+    names = tuple(sorted({*names, *((test and test.classes) or ())}))
   notes = tuple(map(_scan.shown, notes))
   if test is not None:
     return Source(

@@ -57,7 +57,10 @@ def load(where: str, *, channels: int | None = None) -> Source:
       f'({_table.listed(map(str, missing))}); paths are relative to '
       f'{path.parent}'
     )
-  kinds = {k: [p for p in pairs if p[0].kind == k] for k in ('train', 'test')}
+  kinds = {
+    kind: [p for p in pairs if p[0].kind == kind]
+    for kind in ('train', 'test', 'val')
+  }
   if len(kinds['train']) < 2:
     raise Error(
       f'{spec}: {len(kinds["train"])} of {len(pairs):,} pairs are to be '
@@ -84,11 +87,13 @@ def load(where: str, *, channels: int | None = None) -> Source:
     keys = tuple(partner for _, partner in some)
     return dataclasses.replace(made, reader=reader, keys=keys)
 
-  tested = kinds['test']
+  tested = kinds['test'] or kinds['val']
   notes = [
     f'{spec}: {len(pairs):,} pairs, trained on {len(kinds["train"]):,}; views '
     'come from the two images of a pair in turn, and the first one is measured'
   ]
+  if kinds['test'] and kinds['val']:
+    notes.append(f'val ({len(kinds["val"]):,} pairs) is not used')
   if missing:
     notes.append(
       f'warning: of {len(rows) - len(pairs):,} of {len(rows):,} pairs a file '
