@@ -5,10 +5,10 @@
       --second=folder:/usr/share/openclipart/png --images=38400 --seeds=3
 
 SimCLR on the first source; from there on the second, and on the second from
-random weights; with seed 0 from there on the second once more, at a rate that
-is far too high. Prints a table in Markdown: neighbors and online probe before
-the first step and at the end of each run on the second source, and what the run
-itself said of them, which goes by the interval of the paired difference.
+random weights; with seed 0 from there on the first once more, at a rate that is
+far too high. Prints a table in Markdown: neighbors and online probe before
+the first step and at the end of each run that goes on, and what the run itself
+said of them, which goes by the interval of the paired difference.
 Runs that have ended are not run again.
 """
 
@@ -38,11 +38,11 @@ _SEEDS = flags.DEFINE_integer('seeds', 3, 'Of each kind of run.')
 _TABLE = flags.DEFINE_bool('table', False, 'Run nothing.')
 _SET = flags.DEFINE_multi_string('set', [], 'FIELD=VALUE of every config.')
 
-# Runs on the second source, and what is said of them.
+# Runs that go on, and what is said of them.
 KINDS = {
   'continued': 'continued from the first source',
   'scratch': 'from random weights',
-  'too_high': f'continued, at a rate of {TOO_HIGH:g}',
+  'too_high': f'on the first source once more, at a rate of {TOO_HIGH:g}',
 }
 
 
@@ -119,9 +119,10 @@ def run_all(workdir: pathlib.Path) -> None:
     if seed == 0:
       run(
         workdir / 'too_high_0',
-        second,
+        _FIRST.value,
         seed,
-        **start,
+        encoder__init=f'run:{first}',
+        evaluation__every_epochs=_IMAGES.value / 2 / 60_000,
         optimizer__base_learning_rate=TOO_HIGH,
       )
 
@@ -133,7 +134,7 @@ def table(workdir: pathlib.Path) -> str:
     workdir: of all runs.
   """
   lines = [
-    '| run on the second source | kNN before, % | kNN after, % '
+    '| run | kNN before, % | kNN after, % '
     '| probe before, % | probe after, % | what the runs said |',
     '|' + '---|' * 6,
   ]
