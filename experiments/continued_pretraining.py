@@ -5,8 +5,7 @@
       --second=folder:/usr/share/openclipart/png --images=38400 --seeds=3
 
 SimCLR on the first source; from there on the second, and on the second from
-random weights; with seed 0 from there on the first once more, at a rate that is
-far too high. Prints a table in Markdown: neighbors and online probe before
+random weights. Prints a table in Markdown: neighbors and online probe before
 the first step and at the end of each run that goes on, and what the run itself
 said of them, which goes by the interval of the paired difference.
 Runs that have ended are not run again.
@@ -24,7 +23,6 @@ from experiments import small_configs, studies
 
 BATCH_SIZE = 128
 RATE = 0.002
-TOO_HIGH = 1.0
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Of all runs.', required=True)
 _FIRST = flags.DEFINE_string(
@@ -42,7 +40,6 @@ _SET = flags.DEFINE_multi_string('set', [], 'FIELD=VALUE of every config.')
 KINDS = {
   'continued': 'continued from the first source',
   'scratch': 'from random weights',
-  'too_high': f'on the first source once more, at a rate of {TOO_HIGH:g}',
 }
 
 
@@ -116,15 +113,6 @@ def run_all(workdir: pathlib.Path) -> None:
       seed,
       evaluation__every_epochs=half,
     )
-    if seed == 0:
-      run(
-        workdir / 'too_high_0',
-        _FIRST.value,
-        seed,
-        encoder__init=f'run:{first}',
-        evaluation__every_epochs=_IMAGES.value / 2 / 60_000,
-        optimizer__base_learning_rate=TOO_HIGH,
-      )
 
 
 def table(workdir: pathlib.Path) -> str:

@@ -6,8 +6,8 @@
   python -m experiments.encoder_study --workdir=runs/encoders_clipart \
       --source=csv:openclipart.csv
 
-SimCLR (`--seeds` of them), MoCo v3 and DINO (one), each by the small config of its
-family of encoders; batch, images, image size and crops are the same for all.
+SimCLR (`--seeds` of them), MoCo v3 and DINO (one), each by the small config of
+its family of encoders; batch, images, size and crops are the same for all.
 The ViT has four blocks, and the ResNet the width with which a step takes as
 long; what a step took stands in the table. Neighbors and the linear probe are
 of the test split; untrained encoders stand beside. Runs that are finished are
