@@ -71,7 +71,7 @@ def absent(workdir: str | pathlib.Path) -> Source | None:
   Raises:
     ValueError, FileNotFoundError: as of `read_config`.
   """
-  config = read_config(workdir)
+  config: Config = read_config(workdir)
   run = sidefiles.read_object(pathlib.Path(workdir) / 'config.json')['run']
   try:
     side, _, channels = run['input_shape']

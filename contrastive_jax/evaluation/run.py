@@ -84,7 +84,7 @@ def evaluate(
     embed.other_source(job, spec, say, training=True) for spec in transfer
   ]
   measured = [job.source, *loaded]
-  of_pairs: dict[str, Any] = {}
+  of_pairs: dict[str, list[Source]] = {}
   refused: list[str] = []  # what these data are not fit for
   for protocol in paired:
     try:
