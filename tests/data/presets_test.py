@@ -21,6 +21,7 @@ VIEWS = {
   'SUPERVISED': 1,
   'CLIP_CROPS': 1,
   'SWAV': 2 + 6,
+  'VICREGL': 2 + 6,
   'DINO': 2 + 8,
   'DINO_RN50': 2 + 8,
   'DINOV2': 2 + 8,
