@@ -28,8 +28,10 @@ ENVIRONMENT = dict(
 
 
 def start(*arguments, **kwargs) -> subprocess.Popen:
+  if not any(a.startswith('--config=') for a in arguments):
+    arguments = ('--config=tests/tiny.py', *arguments)
   return subprocess.Popen(
-    [*COMMAND, '--config=tests/tiny.py', '--cpu_devices=2', *arguments],
+    [*COMMAND, '--cpu_devices=2', *arguments],
     cwd=ROOT,
     env=ENVIRONMENT,
     stdout=subprocess.PIPE,
