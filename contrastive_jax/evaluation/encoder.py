@@ -17,7 +17,6 @@ from contrastive_jax.config import (
   base,
   check_keys,
 )
-from contrastive_jax.data import readers
 from contrastive_jax.data.split import Source, Split
 from contrastive_jax.evaluation import features
 from contrastive_jax.training import build, ranges, sidefiles, step
@@ -55,43 +54,6 @@ def load(
   config = read_config(workdir)
   job = build.build(config, fitting_mesh(config), source, pathlib.Path(workdir))
   return job, restore(job, workdir, step)
-
-
-def absent(workdir: str | pathlib.Path) -> Source | None:
-  """Returns a source that stands for a run's images, which may be gone.
-
-  For who wants its weights alone: none of its images can be read.
-
-  Args:
-    workdir: of the run.
-
-  Returns:
-    As many images of the same shape and classes; None of a run with texts.
-
-  Raises:
-    ValueError, FileNotFoundError: as of `read_config`.
-  """
-  config: Config = read_config(workdir)
-  run = sidefiles.read_object(pathlib.Path(workdir) / 'config.json')['run']
-  try:
-    side, _, channels = run['input_shape']
-    size, classes = run['num_examples'], run['num_classes']
-  except (KeyError, TypeError, ValueError):
-    return None  # of sentences
-  if config.text_encoder.name:
-    return None
-  maximum = config.data.maximum
-  dtype = np.float32 if maximum else np.uint8
-  split = Split(
-    name=config.data.source,
-    size=size,
-    channels=channels,
-    reader=readers.InMemory(np.zeros((0, side, side, channels), dtype)),
-    num_classes=classes,
-    maximum=maximum,
-    image_shape=(side, side),
-  )
-  return Source(config.data.source, split, split)
 
 
 def load_encoder(

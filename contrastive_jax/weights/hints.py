@@ -14,7 +14,7 @@ class Theirs(NamedTuple):
   """What is known of a trained encoder that shapes do not tell.
 
   Attributes:
-    module: of Flax; None if it is not known.
+    module: of Flax.
     mean: of `data.mean`, when it was trained.
     std: of `data.std`, likewise.
   """
@@ -96,7 +96,7 @@ def check_pool(names: Mapping[str, Any], module: ViT, path: str) -> str:
 
 
 def of_moco(module: Any) -> str:
-  """Returns what MoCo v3's ViT-S is called elsewhere; '' of other encoders."""
+  """Returns a note where MoCo v3's ViT-S has other heads; or ''."""
   width, heads = _MOCO_SMALL
   if isinstance(module, ViT) and module.width == width:
     if module.heads != heads:

@@ -8,7 +8,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from contrastive_jax.config import Error
+from contrastive_jax.config import Config, Error
+from contrastive_jax.data import readers
+from contrastive_jax.data.split import Source, Split
 from contrastive_jax.evaluation import encoder as encoder_lib
 from contrastive_jax.models import encoders
 from contrastive_jax.training import build, sidefiles, zero
@@ -51,7 +53,7 @@ def _with_weights(
   kind, where = load.split_spec(tower.config.init)
   found = theirs = None
   if kind == 'run':
-    other, trained = encoder_lib.load(where, source=encoder_lib.absent(where))
+    other, trained = encoder_lib.load(where, source=_absent(where))
     # A tower of text may come from a run of text alone.
     both = bool(other.objective.text_modules)
     if tower.reads_text:
@@ -92,6 +94,43 @@ def _with_weights(
     state.replace(params=put(state.params), model_state=put(state.model_state)),
     loaded.notes,
   )
+
+
+def _absent(workdir: str) -> Source | None:
+  """Returns a source that stands for a run's images, which may be gone.
+
+  For who wants its weights alone: none of its images can be read.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    As many images of the same shape and classes; None of a run with texts.
+
+  Raises:
+    ValueError, FileNotFoundError: as of `read_config`.
+  """
+  config: Config = encoder_lib.read_config(workdir)
+  run = sidefiles.read_object(pathlib.Path(workdir) / 'config.json')['run']
+  try:
+    side, _, channels = run['input_shape']
+    size, classes = run['num_examples'], run['num_classes']
+  except (KeyError, TypeError, ValueError):
+    return None  # of sentences
+  if config.text_encoder.name:
+    return None
+  maximum = config.data.maximum
+  dtype = np.float32 if maximum else np.uint8
+  split = Split(
+    name=config.data.source,
+    size=size,
+    channels=channels,
+    reader=readers.InMemory(np.zeros((0, side, side, channels), dtype)),
+    num_classes=classes,
+    maximum=maximum,
+    image_shape=(side, side),
+  )
+  return Source(config.data.source, split, split)
 
 
 def _theirs_beside(job: build.Job, path: pathlib.Path) -> hints.Theirs | None:
