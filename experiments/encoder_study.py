@@ -6,8 +6,9 @@
   python -m experiments.encoder_study --workdir=runs/encoders_clipart \
       --source=csv:openclipart.csv
 
-SimCLR (`--seeds` of them), MoCo v3 and DINO (one), each by the small config of
-its family of encoders; batch, images, size and crops are the same for all.
+SimCLR (`--seeds` of them) and the others (one), each by the small config of its
+family of encoders; batch, images, size and crops are the same for all. VICRegL
+needs a map, and what masks patches needs a ViT.
 The ViT has four blocks, and the ResNet the width with which a step takes as
 long; what a step took stands in the table. Neighbors and the linear probe are
 of the test split; untrained encoders stand beside. Runs that are finished are
@@ -29,6 +30,11 @@ OBJECTIVES = {
   'simclr': {'resnet': 'simclr', 'vit': 'simclr'},
   'moco_v3': {'resnet': 'moco_v3', 'vit': 'moco_v3_vit'},
   'dino': {'resnet': 'dino', 'vit': 'dino_vit'},
+  'lejepa': {'resnet': 'lejepa', 'vit': 'lejepa'},
+  'visreg': {'resnet': 'visreg', 'vit': 'visreg'},
+  'vicregl': {'resnet': 'vicregl'},
+  'mae': {'vit': 'mae'},
+  'dinov2': {'vit': 'dinov2'},
 }
 _RESNET = {
   'optimizer.name': 'adamw',
@@ -36,7 +42,7 @@ _RESNET = {
   'optimizer.weight_decay': 1e-4,
   'optimizer.schedule': 'cosine',
 }
-# Of SimCLR, which has no config with a ViT: MoCo v3's optimizer.
+# Of those that have no config with a ViT: MoCo v3's optimizer.
 _VIT = {
   'optimizer.name': 'adamw',
   'optimizer.base_learning_rate': 1e-3,
@@ -45,13 +51,21 @@ _VIT = {
   'encoder.positions': 'sincos',
   'encoder.vit_init': 'xavier',
 }
-# What was made for hundreds of epochs, in a few.
+# What was made for hundreds of epochs, in a few; and for larger images, of 16
+# pixels, of which a ResNet's map has 4 places.
 _SHORT = {
   'moco_v3_vit': {'optimizer.base_learning_rate': 1e-3},
   'dino': {'optimizer.frozen_epochs': 0.25},
   'dino_vit': {
     'optimizer.frozen_epochs': 0.25,
     'optimizer.base_learning_rate': 1e-3,
+  },
+  'vicregl': {'objective.matches': 2, 'objective.matches_back': 1},
+  'mae': {'optimizer.base_learning_rate': 1e-3},
+  'dinov2': {
+    'optimizer.frozen_epochs': 0.3,  # half of the run, as on digits
+    'optimizer.base_learning_rate': 1e-3,
+    'optimizer.scaling': 'linear',
   },
 }
 _COLUMNS = ('kNN, %', 'linear, %', 'linear, 10 labels, %', 'seconds a step')
@@ -71,7 +85,8 @@ def fields(
   config = OBJECTIVES[objective][family]
   own: dict[str, Any] = {'encoder.width': options.width} | _RESNET
   if family == 'vit':
-    own = {'encoder.depth': 4} | (_VIT if objective == 'simclr' else {})
+    has_own = OBJECTIVES[objective].get('resnet') != config
+    own = {'encoder.depth': 4} | ({} if has_own else _VIT)
   return {
     'seed': seed,
     'batch_size': BATCH_SIZE,
@@ -96,11 +111,11 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--size', type=int, default=16, help='pixels a side')
   parser.add_argument('--width', type=int, default=22, help='of the ResNet')
   parser.add_argument('--seeds', type=int, default=3, help='of SimCLR')
-  parser.add_argument('--only', choices=OBJECTIVES)
+  parser.add_argument('--only', choices=OBJECTIVES, nargs='+')
   options = parser.parse_args(argv[1:])
   rows: studies.Rows = {}
-  for objective in [options.only] if options.only else OBJECTIVES:
-    for family in ('resnet', 'vit'):
+  for objective in options.only or OBJECTIVES:
+    for family in OBJECTIVES[objective]:
       for seed in range(options.seeds if objective == 'simclr' else 1):
         folder = options.workdir / f'{objective}_{family}_{seed}'
         changes = fields(objective, family, seed, options)
