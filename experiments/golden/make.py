@@ -5,15 +5,14 @@
       sentence-transformers==6.2.0 transformers==5.24.0 \
   && golden/bin/pip install --no-deps lightly==1.6.0 lightly-utils \
       solo-learn==1.0.2 \
-  && golden/bin/python experiments/golden/make.py tests/losses/golden
+  && golden/bin/python -m experiments.golden.make tests/losses/golden
 
 Neither this project nor JAX is needed. Each loss of `LOSSES` is computed once
 in float32, from random inputs; NAME.npz has these, `value`, and the gradient
 for each input that has one (`gradient_INPUT`). tests/losses/golden_test.py
-compares. solo-learn's modules are loaded by file: its package asks for more.
+compares.
 """
 
-import importlib.util
 import pathlib
 import sys
 
@@ -25,26 +24,9 @@ import sentence_transformers
 import torch
 import transformers
 from lightly import loss as lightly_loss
-from lightly.loss import (
-  ibot_loss,
-  lejepa_loss,
-  swav_loss,
-  vicregl_loss,
-  visreg_loss,
-)
-from pytorch_metric_learning.losses import SupConLoss
-from sentence_transformers.sentence_transformer import losses as sentence_losses
+from lightly.loss import swav_loss
 
-
-def solo(name):
-  """Returns a module of solo-learn's losses, without its package."""
-  spec = importlib.util.find_spec('solo')
-  folder = pathlib.Path(spec.submodule_search_locations[0])
-  path = folder / 'losses' / f'{name}.py'
-  spec = importlib.util.spec_from_file_location(f'solo_{name}', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+from experiments.golden import others
 
 
 def rows(seed, *shape):
@@ -55,159 +37,6 @@ def rows(seed, *shape):
 
 PAIR = {'z_a': rows(0, 16, 8), 'z_b': rows(1, 16, 8)}
 VIEWS = {'views': rows(2, 4, 32, 8)}  # the first two are global
-DIRECTIONS = torch.nn.functional.normalize(
-  torch.randn(24, 8, generator=torch.Generator().manual_seed(0)), dim=1
-)
-MASK = np.random.default_rng(3).random((6, 9)) < 0.4
-MASK[0] = False
-
-
-def sigreg(z):
-  """Returns it in the directions that are stored."""
-  regularizer = lejepa_loss.SIGReg(num_vectors=len(DIRECTIONS))
-  regularizer._generate_unit_vectors = lambda *_: DIRECTIONS.T
-  return regularizer(z)
-
-
-def lejepa(views):
-  """Returns it, likewise."""
-  both = lejepa_loss.LeJEPALoss(lambda_param=0.05)
-  both.sigreg._generate_unit_vectors = lambda *_: DIRECTIONS.T
-  return both(global_proj=views[:2], local_proj=views[2:])
-
-
-def visreg(views):
-  """Returns it, likewise."""
-  # It draws its directions itself: the drawing is what is replaced.
-  drawn, torch.randn = torch.randn, lambda *_, **__: DIRECTIONS.T
-  both = visreg_loss.VISRegLoss(lambda_param=0.6, num_slices=len(DIRECTIONS))
-  value = both(global_proj=views[:2], local_proj=views[2:])
-  torch.randn = drawn
-  return value
-
-
-def ibot(student, teacher):
-  """Returns it at the masked patches."""
-  loss = ibot_loss.IBOTPatchLoss(
-    output_dim=student.shape[-1], teacher_temp=0.07, student_temp=0.1
-  )
-  mask = torch.tensor(MASK)
-  return loss(teacher[mask], student[mask], mask.reshape(6, 3, 3))
-
-
-def dino(student, teacher):
-  """Returns it without a center."""
-  loss = lightly_loss.DINOLoss(
-    output_dim=student.shape[-1], teacher_temp=0.04, student_temp=0.1
-  )
-  return loss(list(teacher), list(student), teacher_temp=0.04)
-
-
-def swav(scores):
-  """Returns it, of a local crop too."""
-  return lightly_loss.SwaVLoss(temperature=0.1)(list(scores[:2]), [scores[2]])
-
-
-def queue_info_nce(queries, keys, queue):
-  """Returns the loss of MoCo."""
-  unit = torch.nn.functional.normalize
-  return solo('moco').moco_loss_func(
-    unit(queries, dim=1), unit(keys, dim=1), unit(queue, dim=1).T, 0.2
-  )
-
-
-def supcon(views, labels):
-  """Returns it of all views."""
-  # Its labels are of rows: those of the views, one after another.
-  loss = SupConLoss(temperature=0.1)
-  return loss(views.reshape(-1, views.shape[-1]), labels.repeat(len(views)))
-
-
-def vicregl(embeddings, maps, centers):
-  """Returns it of two global views and a local one, matches in their order."""
-  # lightly orders them by their distance. A channel that counts the places is
-  # carried along, by which they are put in order.
-  nearest = vicregl_loss.utils.nearest_neighbors
-
-  def in_order(inputs, candidates, distances, number):
-    places = torch.arange(inputs.shape[1], dtype=torch.float32)
-    places = places.expand(len(inputs), -1)[..., None]
-    found, matched = nearest(
-      torch.cat([inputs, places], dim=2),
-      torch.cat([candidates, places], dim=2),
-      distances,
-      number,
-    )
-    order = found[..., -1:].argsort(dim=1).expand_as(found)
-    return tuple(torch.gather(x, 1, order)[..., :-1] for x in (found, matched))
-
-  vicregl_loss.utils.nearest_neighbors = in_order
-  loss = vicregl_loss.VICRegLLoss(num_matches=(6, 2))
-  views = [
-    (z, m.reshape(len(m), 3, 3, -1))
-    for z, m in zip(embeddings, maps, strict=True)
-  ]
-  grids = [c.reshape(len(c), 3, 3, 2) for c in centers]
-  value = loss(views[:2], grids[:2], views[2:], grids[2:])
-  vicregl_loss.utils.nearest_neighbors = nearest
-  return value[0]
-
-
-def mae(predicted, images):
-  """Returns it with the second half of the patches masked."""
-  config = transformers.ViTMAEConfig(
-    image_size=8,
-    patch_size=4,
-    num_channels=3,
-    hidden_size=4,
-    num_attention_heads=1,
-    num_hidden_layers=1,
-    intermediate_size=4,
-    decoder_hidden_size=4,
-    decoder_num_attention_heads=1,
-    decoder_num_hidden_layers=1,
-    decoder_intermediate_size=4,
-    mask_ratio=0.5,
-    norm_pix_loss=True,
-  )
-  model = transformers.ViTMAEForPreTraining(config)
-  # What the decoder says is replaced, the loss of it is theirs.
-  decoder = model.decoder
-  said = transformers.models.vit_mae.modeling_vit_mae.ViTMAEDecoderOutput
-  decoder.forward = lambda *_, **__: said(logits=predicted)
-  noise = torch.arange(4.0).expand(len(images), -1)
-  return model(images, noise=noise).loss
-
-
-def sentences(temperature):
-  """Returns SimCSE's loss as sentence-transformers computes it."""
-  model = torch.nn.Module()
-  return sentence_losses.MultipleNegativesRankingLoss(
-    model, scale=1 / temperature
-  )
-
-
-def simcse(z_a, z_b, negatives=None):
-  """Returns it, with hard negatives if there are some."""
-  some = [z_a, z_b] + ([] if negatives is None else [negatives])
-  return sentences(0.05).compute_loss_from_embeddings(some, None)
-
-
-def siglip(z_a, z_b, scale, bias):
-  """Returns it."""
-  unit = torch.nn.functional.normalize
-  return open_clip.loss.SigLipLoss()(
-    unit(z_a, dim=1), unit(z_b, dim=1), scale, bias
-  )
-
-
-def clip(z_a, z_b, temperature):
-  """Returns it."""
-  unit = torch.nn.functional.normalize
-  return open_clip.loss.ClipLoss()(
-    unit(z_a, dim=1), unit(z_b, dim=1), 1 / temperature
-  )
-
 
 # Name, inputs, those that have a gradient, and the loss of them.
 LOSSES = (
@@ -223,7 +52,7 @@ LOSSES = (
     'supcon',
     {'views': rows(4, 2, 16, 8), 'labels': np.arange(16, dtype=np.int32) // 3},
     ['views'],
-    supcon,
+    others.supcon,
   ),
   (
     'queue_info_nce',
@@ -233,13 +62,13 @@ LOSSES = (
       'queue': rows(7, 64, 8),
     },
     ['queries'],
-    queue_info_nce,
+    others.queue_info_nce,
   ),
   (
     'nnclr',
     {'neighbors': rows(8, 16, 8), 'predictions': rows(9, 16, 8)},
     ['predictions'],
-    lambda neighbors, predictions: solo('nnclr').nnclr_loss_func(
+    lambda neighbors, predictions: others.solo('nnclr').nnclr_loss_func(
       neighbors, predictions, 0.1
     ),
   ),
@@ -247,13 +76,15 @@ LOSSES = (
     'byol',
     {'prediction': rows(10, 16, 8), 'target': rows(11, 16, 8)},
     ['prediction'],
-    lambda prediction, target: solo('byol').byol_loss_func(prediction, target),
+    lambda prediction, target: others.solo('byol').byol_loss_func(
+      prediction, target
+    ),
   ),
   (
     'simsiam',
     {'prediction': rows(12, 16, 8), 'target': rows(13, 16, 8)},
     ['prediction'],
-    lambda prediction, target: solo('simsiam').simsiam_loss_func(
+    lambda prediction, target: others.solo('simsiam').simsiam_loss_func(
       prediction, target
     ),
   ),
@@ -267,7 +98,9 @@ LOSSES = (
     'barlow_twins_solo',
     PAIR,
     PAIR,
-    lambda z_a, z_b: solo('barlow').barlow_loss_func(z_a, z_b, 0.0051, 0.1),
+    lambda z_a, z_b: others.solo('barlow').barlow_loss_func(
+      z_a, z_b, 0.0051, 0.1
+    ),
   ),
   (
     'vicreg_lightly',
@@ -279,7 +112,7 @@ LOSSES = (
     'vicreg_solo',
     PAIR,
     PAIR,
-    lambda z_a, z_b: solo('vicreg').vicreg_loss_func(z_a, z_b),
+    lambda z_a, z_b: others.solo('vicreg').vicreg_loss_func(z_a, z_b),
   ),
   (
     'sinkhorn',
@@ -287,22 +120,29 @@ LOSSES = (
     [],
     lambda scores: swav_loss.sinkhorn(scores),
   ),
-  ('swav', {'scores': rows(15, 3, 12, 5) / 4}, ['scores'], swav),
+  ('swav', {'scores': rows(15, 3, 12, 5) / 4}, ['scores'], others.swav),
   (
     'dino',
-    {'student': rows(16, 4, 12, 6), 'teacher': rows(17, 2, 12, 6)},
+    {
+      'student': rows(16, 4, 12, 6),
+      'teacher': rows(17, 2, 12, 6),
+      'center': rows(28, 6),
+    },
     ['student'],
-    dino,
+    others.dino,
   ),
   (
     'ibot',
     {
       'student': rows(18, 6, 9, 5),
       'teacher': rows(19, 6, 9, 5),
-      'masked': MASK,
+      'center': rows(29, 5),
+      'masked': others.MASK,
     },
     ['student'],
-    lambda student, teacher, masked: ibot(student, teacher),
+    lambda student, teacher, center, masked: others.ibot(
+      student, teacher, center
+    ),
   ),
   (
     'koleo',
@@ -310,9 +150,9 @@ LOSSES = (
     ['z'],
     lambda z: lightly_loss.KoLeoLoss()(z),
   ),
-  ('sigreg', {'z': rows(21, 32, 8)}, ['z'], sigreg),
-  ('lejepa', VIEWS, VIEWS, lejepa),
-  ('visreg', VIEWS, VIEWS, visreg),
+  ('sigreg', {'z': rows(21, 32, 8)}, ['z'], others.sigreg),
+  ('lejepa', VIEWS, VIEWS, others.lejepa),
+  ('visreg', VIEWS, VIEWS, others.visreg),
   (
     'vicregl',
     {
@@ -321,32 +161,32 @@ LOSSES = (
       'centers': rows(24, 3, 12, 9, 2) * 20,
     },
     ['embeddings', 'maps'],
-    vicregl,
+    others.vicregl,
   ),
   (
     'mae',
     {'predicted': rows(25, 5, 4, 48), 'images': rows(26, 5, 3, 8, 8)},
     ['predicted'],
-    mae,
+    others.mae,
   ),
-  ('simcse', PAIR, PAIR, simcse),
+  ('simcse', PAIR, PAIR, others.simcse),
   (
     'simcse_negatives',
     {**PAIR, 'negatives': rows(27, 16, 8)},
     [*PAIR, 'negatives'],
-    simcse,
+    others.simcse,
   ),
   (
     'clip',
     {**PAIR, 'temperature': np.float32(0.07)},
     [*PAIR, 'temperature'],
-    clip,
+    others.clip,
   ),
   (
     'siglip',
     {**PAIR, 'scale': np.float32(8), 'bias': np.float32(-3)},
     [*PAIR, 'scale', 'bias'],
-    siglip,
+    others.siglip,
   ),
 )
 
@@ -372,7 +212,7 @@ def main():
     value = loss(**tensors)
     stored = {**inputs, 'value': value.detach().numpy()}
     if name in ('sigreg', 'lejepa', 'visreg'):
-      stored['directions'] = DIRECTIONS.numpy()
+      stored['directions'] = others.DIRECTIONS.numpy()
     if learned:
       value.backward()
       for key in learned:

@@ -1,4 +1,4 @@
-"""The losses against others' code: experiments/golden/make.py, on random rows.
+"""The losses against others' code: experiments/golden, on random rows.
 
 Where a factor stands here, or an option, the two are not the same:
 contrastive_jax/objectives/README.md says what differs.
@@ -26,8 +26,8 @@ def _nnclr(neighbors, predictions):
   return losses.batch_info_nce(*units, temperature=0.1)[0]
 
 
-def _ibot(student, teacher, masked):
-  targets = jax.nn.softmax(teacher / 0.07)
+def _ibot(student, teacher, center, masked):
+  targets = jax.nn.softmax((teacher - center) / 0.07)
   return losses.ibot(student, targets, masked, temperature=0.1)
 
 
@@ -67,10 +67,10 @@ OURS = {
   ),
   'sinkhorn': lambda scores: losses.sinkhorn(scores, epsilon=0.05),
   'swav': lambda scores: losses.swav(scores, temperature=0.1),
-  'dino': lambda student, teacher: losses.dino(
+  'dino': lambda student, teacher, center: losses.dino(
     list(student),
     list(teacher),
-    jnp.zeros(student.shape[-1]),
+    center,
     temperature=0.1,
     teacher_temperature=0.04,
   ),

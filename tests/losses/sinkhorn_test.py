@@ -52,6 +52,23 @@ def test_without_iterations_it_is_a_softmax():
   np.testing.assert_allclose(codes, jax.nn.softmax(SCORES / 0.5), rtol=1e-5)
 
 
+def test_a_small_case_written_out():
+  """DINOv2's three iterations at a temperature of 0.5, computed by hand."""
+  scores = np.array([[1, 0, 0], [0, 1, 0], [1, 0.5, 0], [0, 0, 1]], np.float32)
+  expected = [
+    [0.676462, 0.141913, 0.181624],
+    [0.069262, 0.793329, 0.137409],
+    [0.543847, 0.310135, 0.146018],
+    [0.058108, 0.090075, 0.851817],
+  ]
+  codes = sinkhorn(scores, epsilon=0.5)
+  np.testing.assert_allclose(codes, expected, atol=1e-6)
+  # Prototypes are not quite even yet.
+  np.testing.assert_allclose(
+    codes.sum(axis=0), [1.348, 1.335, 1.317], atol=1e-3
+  )
+
+
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(
   'scores',

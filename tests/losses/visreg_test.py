@@ -119,6 +119,24 @@ def test_replicas_together_equal_one_device(mapping):
   replicas.assert_same(ours, whole, rtol=1e-5)
 
 
+def test_of_each_replica_by_itself_it_is_the_mean_of_theirs():
+  """Without an axis: not the loss of the whole batch, and nothing is sent."""
+  rows = tuple(np.sort(z, axis=0) for z in embeddings(3, 32, 6))
+
+  def loss(rows, axis_name=None):
+    del axis_name
+    return visreg(rows, DIRECTIONS, **HOW)
+
+  def mean_of_blocks(rows):
+    blocks = [z.reshape(8, 4, 6) for z in rows]
+    return jnp.mean(jax.vmap(loss)(tuple(blocks)))
+
+  value, gradient = replicas.value_and_grad(loss, rows)
+  expected = jax.value_and_grad(mean_of_blocks)(rows)
+  replicas.assert_same((value, gradient), expected, rtol=1e-5)
+  assert abs(value - loss(rows)) > 0.01
+
+
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize('factor', [0, 1e4, 1e-20])
 def test_finite_in_adverse_batches(factor, dtype):
