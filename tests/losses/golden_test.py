@@ -7,7 +7,6 @@ contrastive_jax/objectives/README.md says what differs.
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
