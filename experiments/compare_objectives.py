@@ -39,7 +39,14 @@ FITTED = {
   # An epoch of 1,000 is not one of 2.5.
   'swav': {'optimizer.frozen_epochs': 0.25},
   'dino': {'optimizer.frozen_epochs': 0.25},
-  'dinov2': {'optimizer.frozen_epochs': 1.25},
+  # As on digits: four blocks, and a rate for few steps.
+  'mae': {'encoder.depth': 4, 'optimizer.base_learning_rate': 1e-3},
+  'dinov2': {
+    'encoder.depth': 4,
+    'optimizer.base_learning_rate': 1e-3,
+    'optimizer.scaling': 'linear',
+    'optimizer.frozen_epochs': 1.25,
+  },
 }
 
 # Of all but those that mask patches, which have a ViT of their own (as of their
