@@ -28,6 +28,7 @@ BATCH_SIZE = 128
 # Of an objective: its config with a ResNet, and with a ViT.
 OBJECTIVES = {
   'simclr': {'resnet': 'simclr', 'vit': 'simclr'},
+  'vicreg': {'resnet': 'vicreg', 'vit': 'vicreg'},
   'moco_v3': {'resnet': 'moco_v3', 'vit': 'moco_v3_vit'},
   'dino': {'resnet': 'dino', 'vit': 'dino_vit'},
   'lejepa': {'resnet': 'lejepa', 'vit': 'lejepa'},

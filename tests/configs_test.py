@@ -1,4 +1,4 @@
-"""Every config in configs/ builds, and lowers at the size it was made for."""
+"""Every config in configs/ builds, and traces at the size it was made for."""
 
 import importlib
 import json
@@ -49,7 +49,7 @@ def imagenet_sized(spec: str, **_) -> split_lib.Source:
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_lowers_at_full_size(name, monkeypatch):
+def test_traces_at_full_size(name, monkeypatch):
   monkeypatch.setattr(sources, 'load', imagenet_sized)
   monkeypatch.setattr(sizing, '_typical_side', lambda _: 375)
   monkeypatch.setattr(tokenize, 'size', lambda _: 30_522)
@@ -82,15 +82,13 @@ def test_lowers_at_full_size(name, monkeypatch):
     ),
   }
   train_step = step.make_train_step(job.objective, job.optimizer, job.modality)
-  lowered = jax.jit(
-    jax.shard_map(
-      train_step,
-      mesh=job.mesh,
-      in_specs=(P(), P(step.AXIS)),
-      out_specs=(P(), P(step.AXIS)),
-    )
-  ).lower(state, batch)
-  (after, metrics), embeddings = lowered.out_info
+  mapped = jax.shard_map(
+    train_step,
+    mesh=job.mesh,
+    in_specs=(P(), P(step.AXIS)),
+    out_specs=(P(), P(step.AXIS)),
+  )
+  (after, metrics), embeddings = jax.eval_shape(mapped, state, batch)
   shapes = jax.tree.map(lambda x: (x.shape, x.dtype), (state, after))
   assert shapes[0] == shapes[1]
   assert metrics['loss'].shape == ()
