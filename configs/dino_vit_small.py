@@ -6,8 +6,8 @@
 Ours, not published: ViT-Ti, patches of 4 pixels (of 2 on digits), batch 256,
 no local crops, fewer prototypes, and batch norm in the head, as in the released
 ResNet: without it the short run on digits stays at chance, all images alike.
-Optimizer, temperatures and drop path are those of ViT-S/16. Measured: short
-trials, experiments/README.md.
+Optimizer, temperatures and drop path are those of ViT-S/16. Measured:
+experiments/README.md.
 """
 
 from contrastive_jax import recipes

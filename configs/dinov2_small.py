@@ -7,7 +7,7 @@ Ours, not published: ViT-Ti, patches of 4 pixels (of 2 on digits), batch 256,
 no local crops, fewer prototypes, less drop path. On digits the recipe itself
 stays at chance; what it took: Xavier's matrices and no layer scale (with small
 ones all images begin as one), one rate for all layers, a teacher that stays
-sharp, a last layer that is frozen for half of the run. Measured: short trials,
+sharp, a last layer that is frozen for half of the run. Measured:
 experiments/README.md.
 """
 
