@@ -16,14 +16,8 @@ from contrastive_jax.data import presets
 
 def get_config(source='tfds:imagenet2012'):
   c = recipes.imagenet('lejepa', source, presets.LEJEPA)
-  c.batch_size, c.epochs = 512, 100
+  recipes.lejepa(c)
   c.augment.local_crops = 0
   c.augment.blur, c.augment.solarize = (0.5,) * 4, (0.2,) * 4
-  c.encoder.dtype = 'bfloat16'
-  c.optimizer.name = 'adamw'
-  c.optimizer.scaling = 'sqrt'
-  c.optimizer.base_learning_rate = 5e-4 / 512**0.5
-  c.optimizer.final_fraction = 1e-3
   c.optimizer.weight_decay = 5e-4
-  c.optimizer.warmup_epochs = 10.0
   return c

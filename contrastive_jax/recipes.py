@@ -215,6 +215,24 @@ def dinov2(c: Config) -> None:
   c.optimizer.frozen, c.optimizer.frozen_epochs = ('*last_layer',), 1.0
 
 
+def lejepa(c: Config) -> None:
+  """Fits a config for ImageNet, in place, to LeJEPA's recipe of any encoder.
+
+  Source: the README of galilai-group/lejepa; batch, epochs and warm-up, which
+  it does not name, are ours.
+
+  Args:
+    c: a whole config.
+  """
+  c.batch_size, c.epochs = 512, 100
+  c.encoder.dtype = 'bfloat16'
+  c.optimizer.name = 'adamw'
+  c.optimizer.scaling = 'sqrt'
+  c.optimizer.base_learning_rate = 5e-4 / 512**0.5
+  c.optimizer.final_fraction = 1e-3
+  c.optimizer.warmup_epochs = 10.0
+
+
 def mae(c: Config) -> None:
   """Fits a config, in place, to MAE's ViTs, whatever their size.
 

@@ -39,14 +39,10 @@ FITTED = {
   # An epoch of 1,000 is not one of 2.5.
   'swav': {'optimizer.frozen_epochs': 0.25},
   'dino': {'optimizer.frozen_epochs': 0.25},
-  # As on digits: four blocks, and a rate for few steps.
-  'mae': {'encoder.depth': 4, 'optimizer.base_learning_rate': 1e-3},
-  'dinov2': {
-    'encoder.depth': 4,
-    'optimizer.base_learning_rate': 1e-3,
-    'optimizer.scaling': 'linear',
-    'optimizer.frozen_epochs': 1.25,
-  },
+  # Four blocks, as on digits.
+  'mae': studies.FEW_STEPS['mae'] | {'encoder.depth': 4},
+  'dinov2': studies.FEW_STEPS['dinov2']
+  | {'encoder.depth': 4, 'optimizer.frozen_epochs': 1.25},
 }
 
 # Of all but those that mask patches, which have a ViT of their own (as of their

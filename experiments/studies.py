@@ -10,6 +10,15 @@ from typing import Any
 from contrastive_jax.evaluation.run import evaluate
 from experiments import small_configs
 
+# Of those that mask patches: a rate for some hundred steps, as on digits.
+FEW_STEPS = {
+  'mae': {'optimizer.base_learning_rate': 1e-3},
+  'dinov2': {
+    'optimizer.base_learning_rate': 1e-3,
+    'optimizer.scaling': 'linear',
+  },
+}
+
 # Of each row, by its label, and each column: the values of all seeds.
 Rows = dict[str, dict[str, list[float]]]
 

@@ -53,7 +53,7 @@ def test_without_iterations_it_is_a_softmax():
 
 
 def test_a_small_case_written_out():
-  """DINOv2's three iterations at a temperature of 0.5, computed by hand."""
+  """DINOv2's three iterations, at a temperature of 0.5."""
   scores = np.array([[1, 0, 0], [0, 1, 0], [1, 0.5, 0], [0, 0, 1]], np.float32)
   expected = [
     [0.676462, 0.141913, 0.181624],
